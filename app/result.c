@@ -1,0 +1,108 @@
+#include <stdarg.h>
+#include <sys/resource.h>
+
+#include <petsctime.h>
+
+#include "progress.h"
+#include "result.h"
+#include "version.h"
+
+PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend backend, Mat C, const GramDataset *targets,
+                             PetscReal **mean)
+{
+  const GramScaling *s = &targets->scaling;
+  PetscInt           m_local, n;
+  GramPoints         T;
+  Mat                K, M;
+
+  PetscFunctionBegin;
+  PetscCall(GramPointsCreate(targets->comm, targets->dim, targets->n_local, targets->x, kernel->length_scale, &T));
+  PetscCall(GramPointsGetSizes(T, NULL, NULL, NULL, &m_local, NULL));
+  PetscCall(GramPointsGetSizes(X, NULL, NULL, &n, NULL, NULL));
+  PetscCall(GramMatCreateCross(T, X, kernel, backend, &K));
+  PetscCall(GramProgressBegin("predict", (PetscReal)m_local * (PetscReal)n));
+  PetscCall(MatMatMult(K, C, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &M));
+  PetscCall(GramProgressEnd());
+  PetscCall(PetscMalloc1((size_t)targets->n_local * (size_t)s->q, mean));
+  PetscCall(GramPanelToInput(T, M, *mean));
+  for (PetscInt i = 0; i < targets->n_local; i++) {
+    for (PetscInt r = 0; r < s->q; r++) (*mean)[i * s->q + r] = s->value_shift[r] + s->value_scale[r] * (*mean)[i * s->q + r];
+  }
+  PetscCall(MatDestroy(&M));
+  PetscCall(MatDestroy(&K));
+  PetscCall(GramPointsDestroy(&T));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscLogDouble begun, lap;
+
+PetscErrorCode GramRunBegin(GramRun *run, const char *verb)
+{
+  PetscFunctionBegin;
+  PetscCall(PetscMemzero(run, sizeof *run));
+  run->verb              = verb;
+  run->converged         = PETSC_TRUE;
+  run->relative_residual = run->backward_error = NAN;
+  PetscCall(PetscTime(&begun));
+  lap = begun;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramRunLap(PetscLogDouble *seconds)
+{
+  PetscLogDouble now;
+
+  PetscFunctionBegin;
+  PetscCall(PetscTime(&now));
+  *seconds = now - lap;
+  lap      = now;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramRunEnd(MPI_Comm comm, GramBackend backend, GramRun *run)
+{
+  PetscMPIInt    size;
+  GramPrecision  precision;
+  struct rusage  usage;
+  PetscLogDouble now, bytes;
+  char          *options;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_size(comm, &size));
+  PetscCall(GramBackendGetInfo(backend, &run->backend, NULL, &precision));
+  PetscCall(PetscOptionsGetAll(NULL, &options));
+  run->version   = GRAM_VERSION;
+  run->git       = GRAM_GIT;
+  run->options   = options;
+  run->precision = precision == GRAM_SINGLE ? "single" : "double";
+  run->ranks     = size;
+  bytes          = getrusage(RUSAGE_SELF, &usage) ? 0 : 1024.0 * (PetscLogDouble)usage.ru_maxrss;
+  PetscCallMPI(MPI_Allreduce(&bytes, &run->peak_memory_bytes, 1, MPI_DOUBLE, MPI_SUM, comm));
+  PetscCall(PetscTime(&now));
+  run->total_seconds = now - begun;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramRunClear(GramRun *run)
+{
+  char *options = (char *)run->options;
+
+  PetscFunctionBegin;
+  PetscCall(PetscFree(options));
+  run->options = NULL;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramSay(MPI_Comm comm, const char *name, const char *format, ...)
+{
+  char    text[1024];
+  size_t  length;
+  va_list arguments;
+
+  PetscFunctionBegin;
+  va_start(arguments, format);
+  PetscCall(PetscVSNPrintf(text, sizeof text, format, &length, arguments));
+  va_end(arguments);
+  PetscCall(PetscPrintf(comm, "%-11s %s\n", name, text));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}

@@ -1,0 +1,152 @@
+/* gramarye solve: fit (K(X, X) + alpha I) a = y, predict where asked, write the model. */
+#include "result.h"
+#include "solve.h"
+#include "verbs.h"
+
+/* An unanswerable question is refused before work: equal rows with no ridge make K singular. */
+static PetscErrorCode RefuseDuplicates(MPI_Comm comm, GramPoints X, const GramKernel *kernel)
+{
+  PetscInt pair[2];
+
+  PetscFunctionBegin;
+  if (kernel->alpha > 0) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramPointsFindDuplicate(X, pair));
+  GramCheckInput(pair[0] < 0, comm, "data.points: rows %" PetscInt_FMT " and %" PetscInt_FMT " are the same point, and ridge.alpha is 0", pair[0],
+                 pair[1]);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* The same matrix in double, for residuals, where the backend's precision is lower. */
+static PetscErrorCode TrueOperator(MPI_Comm comm, GramPoints X, const GramKernel *kernel, GramBackend backend, Mat A,
+                                   GramBackend *exact, Mat *A_true)
+{
+  const char   *name;
+  GramPrecision precision;
+
+  PetscFunctionBegin;
+  PetscCall(GramBackendGetInfo(backend, &name, NULL, &precision));
+  *exact  = NULL;
+  *A_true = A;
+  if (precision == GRAM_DOUBLE) PetscCall(PetscObjectReference((PetscObject)A));
+  else {
+    PetscCall(GramBackendCreate(comm, name, GRAM_DOUBLE, exact));
+    PetscCall(GramMatCreate(X, kernel, *exact, A_true));
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *m, const GramDataset *targets, const GramReport *report,
+                                const GramRun *run, const char *detail, PetscReal rmse, PetscReal mae, const char *path)
+{
+  PetscFunctionBegin;
+  PetscCall(GramSay(comm, "solve", "%s on %" PetscInt_FMT " rank%s, %s (%s), %s: %s, %" PetscInt_FMT " iterations", run->method, run->ranks,
+                    run->ranks == 1 ? "" : "s", run->backend, detail, run->precision, run->converged ? "converged" : "NOT CONVERGED",
+                    run->iterations));
+  PetscCall(GramSay(comm, "residual", "%.3e relative, backward error %.1e (%s)", (double)run->relative_residual,
+                    (double)run->backward_error, run->reason));
+  if (targets->n && PetscIsNanReal(rmse)) PetscCall(GramSay(comm, "prediction", "%" PetscInt_FMT " targets", targets->n));
+  else if (targets->n) {
+    PetscCall(GramSay(comm, "prediction", "%" PetscInt_FMT " targets, rmse %.6g, mae %.6g", targets->n, (double)rmse, (double)mae));
+  }
+  PetscCall(GramSay(comm, "time", "%.2f s: read %.2f, set-up %.2f, solve %.2f, predict %.2f; %.3g Gpair/s", run->total_seconds,
+                    run->read_seconds, run->setup_seconds, run->solve_seconds, run->predict_seconds, run->pairs_per_second * 1e-9));
+  PetscCall(GramSay(comm, "memory", "%.3g GB at the peak", run->peak_memory_bytes * 1e-9));
+  PetscCall(GramSay(comm, "output", "%s", path));
+  (void)m;
+  (void)report;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
+{
+  GramDataset data, targets;   /* rows of the files, in input order */
+  GramModel   model;           /* what is written */
+  GramPoints  X;               /* [N, dim] inputs along the curve, rows spread over the ranks */
+  Mat         Y, C;            /* [N, q] values and coefficients, laid out as X */
+  GramBackend backend, exact;  /* ref, cpu or cuda; the same in double where backend is not */
+  Mat         A, A_true;       /* [N, N] = K(X, X) + alpha I, never stored */
+  GramReport  report;          /* iterations, true residual, seconds */
+  GramRun     run;             /* the account of all this */
+  GramH5      file;
+  PetscReal  *mean = NULL, rmse = NAN, mae = NAN;
+  const char *detail;
+  char        path[PETSC_MAX_PATH_LEN], line[256];
+
+  PetscFunctionBegin;
+  PetscCall(GramRunBegin(&run, "solve"));
+  PetscCall(PetscMemzero(&model, sizeof model));
+
+  /* the problem: -data_*, -target_*, -kernel_*, -ridge_* */
+  PetscCall(GramOutputFromOptions(comm, path, sizeof path));
+  PetscCall(GramDatasetRead(comm, &data));
+  PetscCall(GramTargetsRead(comm, &data.scaling, data.dim_file, data.n_local, data.x_file, &targets));
+  PetscCall(GramKernelSetFromOptions(comm, data.dim, &model.kernel));
+  PetscCall(GramBackendCreateFromOptions(comm, &backend));
+  PetscCall(GramBackendGetInfo(backend, NULL, &detail, NULL));
+  PetscCall(GramPointsCreate(comm, data.dim, data.n_local, data.x, model.kernel.length_scale, &X));
+  PetscCall(RefuseDuplicates(comm, X, &model.kernel));
+  PetscCall(GramPanelFromInput(X, data.q, data.y, &Y));
+  PetscCall(GramRunLap(&run.read_seconds));
+
+  /* what it will take */
+  PetscCall(GramKernelView(&model.kernel, line, sizeof line));
+  PetscCall(GramSay(comm, "problem", "%" PetscInt_FMT " points in %" PetscInt_FMT " dimensions, %" PetscInt_FMT " right-hand side%s", data.n, data.dim,
+                    data.q, data.q == 1 ? "" : "s"));
+  PetscCall(GramSay(comm, "kernel", "%s", line));
+  PetscCall(GramSolveEstimate(comm, data.n, data.dim, data.q, line, sizeof line));
+  PetscCall(GramSay(comm, "estimate", "%s", line));
+
+  /* the operator: -backend, -product_*; the solve: -solve_method, -ksp_*, -pc_* */
+  PetscCall(GramMatCreate(X, &model.kernel, backend, &A));
+  PetscCall(TrueOperator(comm, X, &model.kernel, backend, A, &exact, &A_true));
+  PetscCall(GramSolve(A, A_true, Y, &C, &report));
+  PetscCall(GramRunLap(&run.solve_seconds));
+
+  /* the prediction */
+  if (targets.n) PetscCall(GramPredictAt(X, &model.kernel, backend, C, &targets, &mean));
+  PetscCall(GramRunLap(&run.predict_seconds));
+
+  /* the result: -output_* */
+  model.comm     = comm;
+  model.scaling  = data.scaling;
+  model.n        = data.n;
+  model.n_local  = data.n_local;
+  model.dim_file = data.dim_file;
+  model.q        = data.q;
+  model.x_file   = data.x_file;
+  PetscCall(PetscMalloc1((size_t)data.n_local * (size_t)data.q, &model.coefficients));
+  PetscCall(GramPanelToInput(X, C, model.coefficients));
+  run.method            = report.method == GRAM_SOLVE_DIRECT ? "direct" : "iterative";
+  run.reason            = report.reason;
+  run.iterations        = report.iterations;
+  run.converged         = *converged = report.converged;
+  run.relative_residual = report.relative_residual;
+  run.backward_error    = report.backward_error;
+  run.n_history         = report.n_history;
+  run.history           = report.history;
+  run.setup_seconds     = report.setup_seconds;
+  run.solve_seconds     = report.solve_seconds;
+  run.pairs_per_second  = report.pairs_per_second;
+  PetscCall(GramRunEnd(comm, backend, &run));
+  PetscCall(GramH5Create(comm, path, "output.file", &file));
+  PetscCall(GramModelWrite(file, &model));
+  if (targets.n) PetscCall(GramPredictionWrite(file, &targets, mean, &rmse, &mae));
+  PetscCall(GramRunWrite(file, comm, &run));
+  PetscCall(GramH5Close(&file));
+  PetscCall(Summarize(comm, &model, &targets, &report, &run, detail, rmse, mae, path));
+
+  PetscCall(PetscFree(mean));
+  PetscCall(PetscFree(model.coefficients));
+  PetscCall(GramReportClear(&report));
+  PetscCall(GramRunClear(&run));
+  PetscCall(MatDestroy(&A_true));
+  PetscCall(MatDestroy(&A));
+  PetscCall(MatDestroy(&Y));
+  PetscCall(MatDestroy(&C));
+  PetscCall(GramBackendDestroy(&exact));
+  PetscCall(GramBackendDestroy(&backend));
+  PetscCall(GramPointsDestroy(&X));
+  PetscCall(GramDatasetClear(&targets));
+  PetscCall(GramDatasetClear(&data));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}

@@ -1,0 +1,372 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <hdf5.h>
+#include <libgen.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "h5.h"
+
+struct _p_GramH5 {
+  MPI_Comm  comm;
+  hid_t     file;
+  PetscBool writing;
+  PetscBool failed; /* a write went wrong on this rank: nothing more is tried */
+  char      key[64], path[PETSC_MAX_PATH_LEN], partial[PETSC_MAX_PATH_LEN + 8];
+};
+
+/* Every rank learns whether any rank failed. */
+static PetscErrorCode AnyRank(MPI_Comm comm, PetscBool mine, PetscBool *any)
+{
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Allreduce(&mine, any, 1, MPIU_BOOL, MPI_LOR, comm));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode FileNew(MPI_Comm comm, const char *path, const char *key, GramH5 *file)
+{
+  GramH5 f;
+
+  PetscFunctionBegin;
+  GramCheckInput(H5Eset_auto2(H5E_DEFAULT, NULL, NULL) >= 0, comm, "HDF5 does not start");
+  PetscCall(PetscNew(&f));
+  f->comm = comm;
+  f->file = H5I_INVALID_HID;
+  PetscCall(PetscStrncpy(f->key, key, sizeof f->key));
+  PetscCall(PetscStrncpy(f->path, path, sizeof f->path));
+  PetscCall(PetscSNPrintf(f->partial, sizeof f->partial, "%s.part", path));
+  *file = f;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* The first rank looks at the file alone, so that a bad one is one message and not a parallel failure. */
+static void Inspect(const char *path, char problem[], size_t size)
+{
+  struct stat st;
+  hid_t       file;
+
+  problem[0] = '\0';
+  if (stat(path, &st)) (void)snprintf(problem, size, "cannot open '%s': %s", path, strerror(errno));
+  else if (S_ISDIR(st.st_mode)) (void)snprintf(problem, size, "'%s' is a folder", path);
+  else if (access(path, R_OK)) (void)snprintf(problem, size, "cannot read '%s': %s", path, strerror(errno));
+  else if (H5Fis_hdf5(path) <= 0) (void)snprintf(problem, size, "'%s' is not an HDF5 file", path);
+  else {
+    file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    if (file < 0) (void)snprintf(problem, size, "'%s' is a damaged or truncated HDF5 file", path);
+    else (void)H5Fclose(file);
+  }
+}
+
+PetscErrorCode GramH5OpenRead(MPI_Comm comm, const char *path, const char *key, GramH5 *file)
+{
+  char        problem[PETSC_MAX_PATH_LEN + 128];
+  PetscMPIInt rank;
+  PetscBool   failed;
+  hid_t       access;
+
+  PetscFunctionBegin;
+  GramCheckInput(path[0], comm, "%s: no file given", key);
+  PetscCall(FileNew(comm, path, key, file));
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  if (rank == 0) Inspect(path, problem, sizeof problem);
+  PetscCallMPI(MPI_Bcast(problem, (PetscMPIInt)sizeof problem, MPI_CHAR, 0, comm));
+  GramCheckInput(!problem[0], comm, "%s: %s", key, problem);
+  access = H5Pcreate(H5P_FILE_ACCESS);
+  (void)H5Pset_fapl_mpio(access, comm, MPI_INFO_NULL);
+  (*file)->file = H5Fopen(path, H5F_ACC_RDONLY, access);
+  (void)H5Pclose(access);
+  PetscCall(AnyRank(comm, (PetscBool)((*file)->file < 0), &failed));
+  GramCheckInput(!failed, comm, "%s: cannot open '%s' on every rank", key, path);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramH5Create(MPI_Comm comm, const char *path, const char *key, GramH5 *file)
+{
+  PetscBool failed;
+  hid_t     access;
+
+  PetscFunctionBegin;
+  PetscCall(FileNew(comm, path, key, file));
+  (*file)->writing = PETSC_TRUE;
+  access           = H5Pcreate(H5P_FILE_ACCESS);
+  (void)H5Pset_fapl_mpio(access, comm, MPI_INFO_NULL);
+  (*file)->file = H5Fcreate((*file)->partial, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+  (void)H5Pclose(access);
+  PetscCall(AnyRank(comm, (PetscBool)((*file)->file < 0), &failed));
+  GramCheckResource(!failed, comm, "%s: cannot create '%s'", key, (*file)->partial);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Data on the disk first, then the name, then the folder that holds the name. */
+static int Publish(const char *partial, const char *path)
+{
+  char folder[PETSC_MAX_PATH_LEN];
+  int  fd = open(partial, O_RDONLY), error = 0;
+
+  if (fd < 0 || fsync(fd)) error = errno;
+  if (fd >= 0) (void)close(fd);
+  if (!error && rename(partial, path)) error = errno;
+  if (error) return error;
+  (void)snprintf(folder, sizeof folder, "%s", path);
+  fd = open(dirname(folder), O_RDONLY);
+  if (fd >= 0) {
+    (void)fsync(fd); /* some file systems refuse; the file itself is safe */
+    (void)close(fd);
+  }
+  return 0;
+}
+
+PetscErrorCode GramH5Close(GramH5 *file)
+{
+  GramH5      f = *file;
+  PetscMPIInt rank;
+  PetscBool   failed;
+  int         error = 0;
+  char        path[PETSC_MAX_PATH_LEN], key[64];
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_rank(f->comm, &rank));
+  if (f->writing && !f->failed && H5Fflush(f->file, H5F_SCOPE_GLOBAL) < 0) f->failed = PETSC_TRUE;
+  if (H5Fclose(f->file) < 0) f->failed = PETSC_TRUE;
+  PetscCall(AnyRank(f->comm, f->failed, &failed));
+  if (f->writing && rank == 0) {
+    if (!failed) error = Publish(f->partial, f->path);
+    if (failed || error) (void)unlink(f->partial);
+  }
+  PetscCallMPI(MPI_Bcast(&error, 1, MPI_INT, 0, f->comm));
+  PetscCall(PetscStrncpy(path, f->path, sizeof path));
+  PetscCall(PetscStrncpy(key, f->key, sizeof key));
+  failed = (PetscBool)(failed && f->writing);
+  PetscCall(PetscFree(*file));
+  GramCheckResource(!failed, PETSC_COMM_WORLD, "%s: writing '%s' failed (disk full?); nothing was left there", key, path);
+  GramCheckResource(!error, PETSC_COMM_WORLD, "%s: writing '%s' failed: %s", key, path, strerror(error));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramH5Exists(GramH5 f, const char *name, PetscBool *exists)
+{
+  char  part[256];
+  char *at;
+
+  PetscFunctionBegin;
+  PetscCall(PetscStrncpy(part, name, sizeof part));
+  at = strchr(part, '@');
+  if (at) *at = '\0';
+  *exists = PETSC_TRUE;
+  for (char *slash = strchr(part, '/'); *exists && part[0]; slash = strchr(slash + 1, '/')) { /* each group in turn */
+    if (slash) *slash = '\0';
+    *exists = (PetscBool)(H5Lexists(f->file, part, H5P_DEFAULT) > 0);
+    if (!slash) break;
+    *slash = '/';
+  }
+  if (*exists && at) *exists = (PetscBool)(H5Aexists_by_name(f->file, part[0] ? part : "/", at + 1, H5P_DEFAULT) > 0);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramH5GetShape(GramH5 f, const char *name, const char *key, PetscBool integer, PetscInt *ndims,
+                              PetscInt *rows, PetscInt *cols)
+{
+  PetscBool   exists;
+  hid_t       set, space = H5I_INVALID_HID, type;
+  hsize_t     dims[2] = {0, 1};
+  int         rank = -1;
+  H5T_class_t class = H5T_NO_CLASS;
+
+  PetscFunctionBegin;
+  GramCheckInput(name[0], f->comm, "%s: no dataset named", key);
+  PetscCall(GramH5Exists(f, name, &exists));
+  GramCheckInput(exists, f->comm, "%s: '%s' has no dataset '%s'", key, f->path, name);
+  set = H5Dopen2(f->file, name, H5P_DEFAULT);
+  GramCheckInput(set >= 0, f->comm, "%s: '%s' in '%s' is not a dataset", key, name, f->path);
+  type  = H5Dget_type(set);
+  class = H5Tget_class(type);
+  (void)H5Tclose(type);
+  space = H5Dget_space(set);
+  rank  = H5Sget_simple_extent_ndims(space);
+  if (rank == 1 || rank == 2) (void)H5Sget_simple_extent_dims(space, dims, NULL);
+  (void)H5Sclose(space);
+  (void)H5Dclose(set);
+  GramCheckInput(class == H5T_INTEGER || (class == H5T_FLOAT && !integer), f->comm, "%s: dataset '%s' in '%s' does not hold %s", key,
+                 name, f->path, integer ? "whole numbers" : "numbers");
+  GramCheckInput(rank == 1 || rank == 2, f->comm, "%s: dataset '%s' in '%s' has %d dimensions, not 1 or 2", key, name,
+                 f->path, rank);
+  GramCheckInput(dims[0] <= PETSC_MAX_INT && dims[1] <= PETSC_MAX_INT, f->comm,
+                 "%s: dataset '%s' in '%s' has more rows than this PETSc can count (64-bit indices needed)", key, name, f->path);
+  *ndims = rank;
+  *rows  = (PetscInt)dims[0];
+  *cols  = (PetscInt)dims[1];
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* A transfer of rows between memory and file; selections of no rows are legal and needed. */
+static herr_t Transfer(hid_t set, PetscBool writing, PetscInt ndims, hsize_t first, hsize_t n, hsize_t cols, PetscReal *x)
+{
+  const hsize_t start[2] = {first, 0}, count[2] = {n, cols};
+  hid_t         file = H5Dget_space(set), memory, transfer = H5Pcreate(H5P_DATASET_XFER);
+  herr_t        error;
+  PetscReal     nothing = 0;
+
+  memory = H5Screate_simple((int)ndims, count, NULL);
+  (void)H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
+  if (n * cols > 0) (void)H5Sselect_hyperslab(file, H5S_SELECT_SET, start, NULL, count, NULL);
+  else {
+    (void)H5Sselect_none(file);
+    (void)H5Sselect_none(memory);
+  }
+  if (writing) error = H5Dwrite(set, H5T_NATIVE_DOUBLE, memory, file, transfer, x ? x : &nothing);
+  else error = H5Dread(set, H5T_NATIVE_DOUBLE, memory, file, transfer, x ? x : &nothing);
+  (void)H5Sclose(memory);
+  (void)H5Sclose(file);
+  (void)H5Pclose(transfer);
+  return error;
+}
+
+PetscErrorCode GramH5ReadRows(GramH5 f, const char *name, const char *key, PetscInt first, PetscInt n, PetscReal *x)
+{
+  PetscInt  ndims, rows, cols;
+  PetscBool failed;
+  hid_t     set;
+  herr_t    error;
+
+  PetscFunctionBegin;
+  PetscCall(GramH5GetShape(f, name, key, PETSC_FALSE, &ndims, &rows, &cols));
+  set   = H5Dopen2(f->file, name, H5P_DEFAULT);
+  error = Transfer(set, PETSC_FALSE, ndims, (hsize_t)first, (hsize_t)n, (hsize_t)cols, x);
+  (void)H5Dclose(set);
+  PetscCall(AnyRank(f->comm, (PetscBool)(error < 0), &failed));
+  GramCheckInput(!failed, f->comm, "%s: cannot read dataset '%s' of '%s' (damaged file?)", key, name, f->path);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static hid_t OpenAttribute(GramH5 f, const char *group, const char *name)
+{
+  return H5Aopen_by_name(f->file, group[0] ? group : "/", name, H5P_DEFAULT, H5P_DEFAULT);
+}
+
+PetscErrorCode GramH5ReadAttribute(GramH5 f, const char *group, const char *name, PetscInt *n, PetscReal *x)
+{
+  hid_t    attribute = OpenAttribute(f, group, name), space;
+  hssize_t count     = -1;
+  herr_t   error     = -1;
+
+  PetscFunctionBegin;
+  if (attribute >= 0) {
+    space = H5Aget_space(attribute);
+    count = H5Sget_simple_extent_npoints(space);
+    (void)H5Sclose(space);
+    if (count <= *n) error = H5Aread(attribute, H5T_NATIVE_DOUBLE, x);
+    (void)H5Aclose(attribute);
+  }
+  GramCheckInput(error >= 0, f->comm, "%s: '%s' has no attribute '%s' of 1 ... %" PetscInt_FMT " numbers in group '%s'", f->key,
+                 f->path, name, *n, group);
+  *n = (PetscInt)count;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramH5ReadString(GramH5 f, const char *group, const char *name, char text[], size_t size)
+{
+  hid_t  attribute = OpenAttribute(f, group, name), type;
+  herr_t error     = -1;
+
+  PetscFunctionBegin;
+  text[0] = '\0';
+  if (attribute >= 0) {
+    type = H5Aget_type(attribute);
+    if (H5Tis_variable_str(type) > 0) {
+      char *variable = NULL;
+
+      error = H5Aread(attribute, type, (void *)&variable);
+      if (error >= 0 && variable) PetscCall(PetscStrncpy(text, variable, size));
+      if (variable) (void)H5free_memory(variable);
+    } else if (H5Tget_class(type) == H5T_STRING && H5Tget_size(type) < size) {
+      error = H5Aread(attribute, type, text);
+      if (error >= 0) text[H5Tget_size(type)] = '\0';
+    }
+    (void)H5Tclose(type);
+    (void)H5Aclose(attribute);
+  }
+  GramCheckInput(error >= 0, f->comm, "%s: '%s' has no text attribute '%s' in group '%s'", f->key, f->path, name, group);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramH5WriteRows(GramH5 f, const char *name, PetscInt ndims, PetscInt n, PetscInt cols, const PetscReal *x)
+{
+  hsize_t     dims[2] = {0, (hsize_t)cols};
+  PetscInt    rows, first = 0;
+  PetscMPIInt rank;
+  hid_t       space, links, set;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_rank(f->comm, &rank));
+  if (ndims == 0) n = rank == 0;
+  PetscCallMPI(MPI_Allreduce(&n, &rows, 1, MPIU_INT, MPI_SUM, f->comm));
+  PetscCallMPI(MPI_Exscan(&n, &first, 1, MPIU_INT, MPI_SUM, f->comm));
+  if (rank == 0) first = 0;
+  dims[0] = (hsize_t)rows;
+  links   = H5Pcreate(H5P_LINK_CREATE);
+  (void)H5Pset_create_intermediate_group(links, 1);
+  space = ndims ? H5Screate_simple((int)ndims, dims, NULL) : H5Screate(H5S_SCALAR);
+  set   = H5Dcreate2(f->file, name, H5T_IEEE_F64LE, space, links, H5P_DEFAULT, H5P_DEFAULT);
+  if (set < 0) f->failed = PETSC_TRUE;
+  else {
+    herr_t error = 0;
+
+    if (ndims) error = Transfer(set, PETSC_TRUE, ndims, (hsize_t)first, (hsize_t)n, (hsize_t)cols, (PetscReal *)x);
+    else if (rank == 0) error = H5Dwrite(set, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, x);
+    if (error < 0) f->failed = PETSC_TRUE;
+    if (H5Dclose(set) < 0) f->failed = PETSC_TRUE;
+  }
+  (void)H5Sclose(space);
+  (void)H5Pclose(links);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* One attribute: create the group when it is missing, then the attribute. */
+static void WriteAttribute(GramH5 f, const char *group, const char *name, hid_t type, hid_t memory, hid_t space,
+                           const void *value)
+{
+  hid_t  parent, attribute;
+  herr_t error = -1;
+
+  if (!group[0]) parent = H5Gopen2(f->file, "/", H5P_DEFAULT);
+  else if (H5Lexists(f->file, group, H5P_DEFAULT) > 0) parent = H5Gopen2(f->file, group, H5P_DEFAULT);
+  else parent = H5Gcreate2(f->file, group, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+  attribute = H5Acreate2(parent, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+  if (attribute >= 0) error = H5Awrite(attribute, memory, value);
+  if (attribute >= 0 && H5Aclose(attribute) < 0) error = -1;
+  if (parent >= 0) (void)H5Gclose(parent);
+  (void)H5Sclose(space);
+  if (error < 0) f->failed = PETSC_TRUE;
+}
+
+PetscErrorCode GramH5WriteReals(GramH5 f, const char *group, const char *name, PetscInt n, const PetscReal *x)
+{
+  const hsize_t count = (hsize_t)n;
+
+  PetscFunctionBegin;
+  WriteAttribute(f, group, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE,
+                 n ? H5Screate_simple(1, &count, NULL) : H5Screate(H5S_SCALAR), x);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramH5WriteInt(GramH5 f, const char *group, const char *name, PetscInt64 value)
+{
+  const int64_t number = value;
+
+  PetscFunctionBegin;
+  WriteAttribute(f, group, name, H5T_STD_I64LE, H5T_NATIVE_INT64, H5Screate(H5S_SCALAR), &number);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramH5WriteString(GramH5 f, const char *group, const char *name, const char *text)
+{
+  hid_t type = H5Tcopy(H5T_C_S1);
+
+  PetscFunctionBegin;
+  (void)H5Tset_size(type, H5T_VARIABLE); /* h5py reads these as str */
+  (void)H5Tset_cset(type, H5T_CSET_UTF8);
+  WriteAttribute(f, group, name, type, type, H5Screate(H5S_SCALAR), (const void *)&text);
+  (void)H5Tclose(type);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}

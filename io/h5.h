@@ -1,0 +1,87 @@
+/*
+  The HDF5 calls that datasets and models share: parallel, collective, and all or nothing.
+
+  Reading errors name the option that led to the file ("data.file: ...") and are GRAM_ERR_INPUT. Writing goes to
+  a temporary name beside the target, which is flushed and renamed only when every call on every rank went well;
+  any failure removes the temporary file and is GRAM_ERR_RESOURCE. Row-major, C order, float64.
+*/
+#pragma once
+
+#include "gram.h"
+
+typedef struct _p_GramH5 *GramH5;
+
+/**
+  GramH5OpenRead - Open a file on all ranks.
+
+  Collective on comm.
+
+  @param[in]  key  option that names the file, for messages: "data.file"
+  @param[out] file close with GramH5Close()
+
+  Errors: GRAM_ERR_INPUT when the file is missing, unreadable, not HDF5 or truncated.
+**/
+PetscErrorCode GramH5OpenRead(MPI_Comm comm, const char *path, const char *key, GramH5 *file);
+
+/**
+  GramH5Create - Begin a file that will replace path when GramH5Close() succeeds.
+
+  Collective on comm.
+
+  Errors: GRAM_ERR_RESOURCE when the folder cannot be written.
+**/
+PetscErrorCode GramH5Create(MPI_Comm comm, const char *path, const char *key, GramH5 *file);
+
+/* Collective. For a file being written: all or nothing. */
+PetscErrorCode GramH5Close(GramH5 *file);
+
+/* Collective. Does the dataset, group or attribute ("group@attribute") exist? */
+PetscErrorCode GramH5Exists(GramH5 file, const char *name, PetscBool *exists);
+
+/**
+  GramH5GetShape - Rank and extents of a dataset of numbers.
+
+  Collective.
+
+  @param[in]  key     option that names the dataset, for messages: "data.values"
+  @param[in]  integer PETSC_TRUE: whole numbers are required
+  @param[out] ndims   1 or 2
+  @param[out] rows, cols  extents; cols = 1 for one dimension
+
+  Errors: GRAM_ERR_INPUT when it is missing, has another rank or does not hold numbers, or more rows than PetscInt.
+**/
+PetscErrorCode GramH5GetShape(GramH5 file, const char *name, const char *key, PetscBool integer, PetscInt *ndims,
+                              PetscInt *rows, PetscInt *cols);
+
+/**
+  GramH5ReadRows - Rows [first, first + n) of a 1-d or 2-d dataset, converted to double.
+
+  Collective; each rank its own rows, n may be 0.
+
+  @param[out] x [n][cols]
+
+  Errors: GRAM_ERR_INPUT.
+**/
+PetscErrorCode GramH5ReadRows(GramH5 file, const char *name, const char *key, PetscInt first, PetscInt n,
+                              PetscReal *x);
+
+/* Collective. Read n numbers from an attribute of a group ("" is the root). Errors: GRAM_ERR_INPUT. */
+PetscErrorCode GramH5ReadAttribute(GramH5 file, const char *group, const char *name, PetscInt *n, PetscReal *x);
+PetscErrorCode GramH5ReadString(GramH5 file, const char *group, const char *name, char text[], size_t size);
+
+/**
+  GramH5WriteRows - A dataset of all ranks' rows, in rank order.
+
+  Collective. Groups in name are created. Failures are kept until GramH5Close().
+
+  @param[in] ndims 0: one number (of the first rank), 1: [rows], 2: [rows][cols]
+  @param[in] n     rows of this rank
+  @param[in] x     [n][cols]
+**/
+PetscErrorCode GramH5WriteRows(GramH5 file, const char *name, PetscInt ndims, PetscInt n, PetscInt cols,
+                               const PetscReal *x);
+
+/* Collective; the same values on every rank. n = 0 writes a scalar. Groups are created. */
+PetscErrorCode GramH5WriteReals(GramH5 file, const char *group, const char *name, PetscInt n, const PetscReal *x);
+PetscErrorCode GramH5WriteInt(GramH5 file, const char *group, const char *name, PetscInt64 value);
+PetscErrorCode GramH5WriteString(GramH5 file, const char *group, const char *name, const char *text);

@@ -1,0 +1,277 @@
+#include <errno.h>
+#include <libgen.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <petscis.h>
+
+#include "model.h"
+
+static PetscBool SameFile(const char *a, const char *b)
+{
+  struct stat sa, sb;
+
+  return (PetscBool)(!stat(a, &sa) && !stat(b, &sb) && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino);
+}
+
+/* What stands in the way of writing path: an input error, or a resource that is missing. First rank only. */
+static PetscErrorCode OutputProblem(const char *path, PetscBool overwrite, char problem[], size_t size, PetscBool *resource)
+{
+  static const char *const inputs[] = {"data", "target", "model"};
+  char                     folder[PETSC_MAX_PATH_LEN];
+  struct stat              st;
+
+  PetscFunctionBegin;
+  problem[0] = '\0';
+  *resource  = PETSC_FALSE;
+  for (int i = 0; i < 3; i++) {
+    char      option[32], input[PETSC_MAX_PATH_LEN] = "";
+    PetscBool set;
+
+    PetscCall(PetscSNPrintf(option, sizeof option, "-%s_file", inputs[i]));
+    PetscCall(PetscOptionsGetString(NULL, NULL, option, input, sizeof input, &set));
+    if (set && SameFile(path, input)) {
+      PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' is also %s.file; it would be overwritten", path, inputs[i]));
+    }
+  }
+  PetscCall(PetscStrncpy(folder, path, sizeof folder));
+  if (problem[0]) PetscFunctionReturn(PETSC_SUCCESS);
+  if (!stat(path, &st) && S_ISDIR(st.st_mode)) PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' is a folder", path));
+  else if (!overwrite && !access(path, F_OK)) PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' exists and output.overwrite is false", path));
+  else if (stat(dirname(folder), &st)) {
+    PetscCall(PetscStrncpy(folder, path, sizeof folder));
+    PetscCall(PetscSNPrintf(problem, size, "output.file: folder '%s' does not exist", dirname(folder)));
+  } else {
+    PetscCall(PetscStrncpy(folder, path, sizeof folder));
+    if (!S_ISDIR(st.st_mode)) PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' is not a folder", dirname(folder)));
+    else if (access(dirname(folder), W_OK | X_OK)) {
+      PetscCall(PetscSNPrintf(problem, size, "output.file: cannot write into '%s': %s", folder, strerror(errno)));
+      *resource = PETSC_TRUE;
+    }
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramOutputFromOptions(MPI_Comm comm, char path[], size_t size)
+{
+  PetscBool   overwrite = PETSC_TRUE, resource = PETSC_FALSE;
+  PetscMPIInt rank;
+  char        problem[2 * PETSC_MAX_PATH_LEN] = "";
+
+  PetscFunctionBegin;
+  PetscCall(PetscStrncpy(path, "result.h5", size));
+  PetscOptionsBegin(comm, "output_", "The result", NULL);
+  PetscCall(PetscOptionsString("-file", "HDF5 file to write", "GramOutputFromOptions", path, path, size, NULL));
+  PetscCall(PetscOptionsBool("-overwrite", "Replace a file that exists", "GramOutputFromOptions", overwrite, &overwrite, NULL));
+  PetscOptionsEnd();
+  GramCheckInput(path[0], comm, "output.file: no file given");
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  if (rank == 0) PetscCall(OutputProblem(path, overwrite, problem, sizeof problem, &resource));
+  PetscCallMPI(MPI_Bcast(problem, (PetscMPIInt)sizeof problem, MPI_CHAR, 0, comm));
+  PetscCallMPI(MPI_Bcast(&resource, 1, MPIU_BOOL, 0, comm));
+  GramCheckResource(!problem[0] || !resource, comm, "%s", problem);
+  GramCheckInput(!problem[0], comm, "%s", problem);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode KernelRead(GramH5 file, MPI_Comm comm, PetscInt dim, GramKernel *k)
+{
+  char      type[32];
+  PetscInt  one = 1;
+  PetscReal nu, degree;
+  PetscBool found;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMemzero(k, sizeof *k));
+  k->dim = dim;
+  PetscCall(GramH5ReadString(file, "kernel", "type", type, sizeof type));
+  PetscCall(GramH5ReadAttribute(file, "kernel", "nu", &one, &nu));
+  PetscCall(GramKernelSetType(k, type, nu, &found));
+  GramCheckInput(found, comm, "model.file: its kernel '%s' (nu %g) is not known to this version", type, (double)nu);
+  k->n_length_scale = GRAM_MAX_DIM;
+  PetscCall(GramH5ReadAttribute(file, "kernel", "length_scale", &k->n_length_scale, k->length_scale));
+  GramCheckInput(k->n_length_scale == 1 || k->n_length_scale == dim, comm,
+                 "model.file: %" PetscInt_FMT " length scales for %" PetscInt_FMT " coordinates", k->n_length_scale, dim);
+  for (PetscInt c = k->n_length_scale; c < dim; c++) k->length_scale[c] = k->length_scale[0];
+  PetscCall(GramH5ReadAttribute(file, "kernel", "amplitude", &one, &k->amplitude));
+  PetscCall(GramH5ReadAttribute(file, "kernel", "ridge_alpha", &one, &k->alpha));
+  PetscCall(GramH5ReadAttribute(file, "kernel", "ridge_alpha_gradient", &one, &k->alpha_gradient));
+  PetscCall(GramH5ReadAttribute(file, "kernel", "tail_degree", &one, &degree));
+  k->tail_degree = (PetscInt)degree;
+  GramCheckInput(k->tail_degree == -1, comm, "model.file: its polynomial tail is not available in this version");
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* a 1-d dataset of n numbers, on every rank */
+static PetscErrorCode SmallRead(GramH5 file, MPI_Comm comm, const char *name, PetscInt n, PetscReal *x)
+{
+  PetscInt ndims, rows, cols;
+
+  PetscFunctionBegin;
+  PetscCall(GramH5GetShape(file, name, "model.file", PETSC_FALSE, &ndims, &rows, &cols));
+  GramCheckInput(ndims == 1 && rows == n, comm, "model.file: dataset '%s' does not hold %" PetscInt_FMT " numbers", name, n);
+  PetscCall(GramH5ReadRows(file, name, "model.file", 0, n, x));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode ScalingRead(GramH5 file, MPI_Comm comm, PetscInt dim_file, PetscInt q, GramScaling *s)
+{
+  PetscInt  one = 1;
+  PetscReal sphere;
+
+  PetscFunctionBegin;
+  PetscCall(GramH5ReadAttribute(file, "scaling", "sphere", &one, &sphere));
+  s->sphere = (PetscBool)(sphere != 0);
+  s->dim    = s->sphere ? 3 : dim_file;
+  s->q      = q;
+  PetscCall(PetscMalloc2(q, &s->value_shift, q, &s->value_scale));
+  PetscCall(SmallRead(file, comm, "scaling/point_shift", s->dim, s->point_shift));
+  PetscCall(SmallRead(file, comm, "scaling/point_scale", s->dim, s->point_scale));
+  PetscCall(SmallRead(file, comm, "scaling/value_shift", q, s->value_shift));
+  PetscCall(SmallRead(file, comm, "scaling/value_scale", q, s->value_scale));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramModelRead(MPI_Comm comm, GramModel *model)
+{
+  char        path[PETSC_MAX_PATH_LEN] = "";
+  PetscInt    ndims, n, first;
+  PetscLayout layout;
+  GramH5      file;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMemzero(model, sizeof *model));
+  model->comm = comm;
+  PetscOptionsBegin(comm, "model_", "A fitted model", NULL);
+  PetscCall(PetscOptionsString("-file", "Output of gramarye solve", "GramModelRead", path, path, sizeof path, NULL));
+  PetscOptionsEnd();
+  PetscCall(GramH5OpenRead(comm, path, "model.file", &file));
+  PetscCall(GramH5GetShape(file, "x", "model.file", PETSC_FALSE, &ndims, &model->n, &model->dim_file));
+  PetscCall(GramH5GetShape(file, "coefficients", "model.file", PETSC_FALSE, &ndims, &n, &model->q));
+  GramCheckInput(n == model->n && n > 0 && model->dim_file <= GRAM_MAX_DIM, comm,
+                 "model.file: '%s' has %" PetscInt_FMT " points but %" PetscInt_FMT " coefficients", path, model->n, n);
+  PetscCall(ScalingRead(file, comm, model->dim_file, model->q, &model->scaling));
+  PetscCall(KernelRead(file, comm, model->scaling.dim, &model->kernel));
+
+  PetscCall(PetscLayoutCreateFromSizes(comm, PETSC_DECIDE, model->n, 1, &layout));
+  PetscCall(PetscLayoutGetLocalSize(layout, &model->n_local));
+  PetscCall(PetscLayoutGetRange(layout, &first, NULL));
+  PetscCall(PetscLayoutDestroy(&layout));
+  PetscCall(PetscMalloc1((size_t)model->n_local * (size_t)model->dim_file, &model->x_file));
+  PetscCall(PetscMalloc1((size_t)model->n_local * (size_t)model->q, &model->coefficients));
+  PetscCall(GramH5ReadRows(file, "x", "model.file", first, model->n_local, model->x_file));
+  PetscCall(GramH5ReadRows(file, "coefficients", "model.file", first, model->n_local, model->coefficients));
+  PetscCall(GramH5Close(&file));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramModelClear(GramModel *model)
+{
+  PetscFunctionBegin;
+  PetscCall(PetscFree(model->x_file));
+  PetscCall(PetscFree(model->coefficients));
+  PetscCall(GramScalingClear(&model->scaling));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* a small array that every rank holds, written by the first */
+static PetscErrorCode SmallWrite(GramH5 file, MPI_Comm comm, const char *name, PetscInt n, const PetscReal *x)
+{
+  PetscMPIInt rank;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  PetscCall(GramH5WriteRows(file, name, 1, rank ? 0 : n, 1, x));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramModelWrite(GramH5 file, const GramModel *m)
+{
+  const GramKernel  *k      = &m->kernel;
+  const GramScaling *s      = &m->scaling;
+  const PetscReal    degree = (PetscReal)k->tail_degree;
+
+  PetscFunctionBegin;
+  PetscCall(GramH5WriteRows(file, "x", 2, m->n_local, m->dim_file, m->x_file));
+  PetscCall(GramH5WriteRows(file, "coefficients", 2, m->n_local, m->q, m->coefficients));
+  PetscCall(GramH5WriteRows(file, "tail", 2, 0, m->q, NULL));
+  PetscCall(GramH5WriteString(file, "kernel", "type", k->type));
+  PetscCall(GramH5WriteReals(file, "kernel", "nu", 0, &k->nu));
+  PetscCall(GramH5WriteReals(file, "kernel", "length_scale", k->n_length_scale == 1 ? 0 : k->n_length_scale, k->length_scale));
+  PetscCall(GramH5WriteReals(file, "kernel", "amplitude", 0, &k->amplitude));
+  PetscCall(GramH5WriteReals(file, "kernel", "ridge_alpha", 0, &k->alpha));
+  PetscCall(GramH5WriteReals(file, "kernel", "ridge_alpha_gradient", 0, &k->alpha_gradient));
+  PetscCall(GramH5WriteReals(file, "kernel", "tail_degree", 0, &degree));
+  PetscCall(GramH5WriteInt(file, "scaling", "sphere", s->sphere));
+  PetscCall(SmallWrite(file, m->comm, "scaling/point_shift", s->dim, s->point_shift));
+  PetscCall(SmallWrite(file, m->comm, "scaling/point_scale", s->dim, s->point_scale));
+  PetscCall(SmallWrite(file, m->comm, "scaling/value_shift", s->q, s->value_shift));
+  PetscCall(SmallWrite(file, m->comm, "scaling/value_scale", s->q, s->value_scale));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPredictionWrite(GramH5 file, const GramDataset *t, const PetscReal *mean, PetscReal *rmse, PetscReal *mae)
+{
+  const PetscInt q = t->scaling.q;
+  PetscReal     *sum, *root, *absolute; /* [2 q] squares and magnitudes of the errors */
+
+  PetscFunctionBegin;
+  *rmse = *mae = NAN;
+  PetscCall(GramH5WriteRows(file, "target/x", 2, t->n_local, t->dim_file, t->x_file));
+  PetscCall(GramH5WriteRows(file, "target/mean", 2, t->n_local, q, mean));
+  if (t->q == 0) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscCalloc3(2 * q, &sum, q, &root, q, &absolute));
+  for (PetscInt i = 0; i < t->n_local; i++) {
+    for (PetscInt r = 0; r < q; r++) {
+      const PetscReal e = mean[i * q + r] - t->y[i * q + r];
+
+      sum[r] += e * e;
+      sum[q + r] += PetscAbsReal(e);
+    }
+  }
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, sum, (PetscMPIInt)(2 * q), MPIU_REAL, MPI_SUM, t->comm));
+  *rmse = *mae = 0;
+  for (PetscInt r = 0; r < q; r++) {
+    root[r]     = PetscSqrtReal(sum[r] / (PetscReal)t->n);
+    absolute[r] = sum[q + r] / (PetscReal)t->n;
+    *rmse += root[r] * root[r] / (PetscReal)q;
+    *mae += absolute[r] / (PetscReal)q;
+  }
+  *rmse = PetscSqrtReal(*rmse);
+  PetscCall(GramH5WriteRows(file, "target/values", 2, t->n_local, q, t->y));
+  PetscCall(SmallWrite(file, t->comm, "target/rmse", q, root));
+  PetscCall(SmallWrite(file, t->comm, "target/mae", q, absolute));
+  PetscCall(PetscFree3(sum, root, absolute));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramRunWrite(GramH5 file, MPI_Comm comm, const GramRun *run)
+{
+  const struct {
+    const char *name, *text;
+  } texts[] = {{"verb", run->verb},         {"version", run->version}, {"git", run->git},
+               {"options", run->options},   {"backend", run->backend}, {"precision", run->precision},
+               {"method", run->method},     {"reason", run->reason}};
+  const struct {
+    const char *name;
+    PetscReal   value;
+  } numbers[] = {{"relative_residual", run->relative_residual}, {"backward_error", run->backward_error},
+                 {"seconds_read", run->read_seconds},           {"seconds_setup", run->setup_seconds},
+                 {"seconds_solve", run->solve_seconds},         {"seconds_predict", run->predict_seconds},
+                 {"seconds_total", run->total_seconds},         {"pairs_per_second", run->pairs_per_second},
+                 {"peak_memory_bytes", run->peak_memory_bytes}};
+
+  PetscFunctionBegin;
+  for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(texts); i++) {
+    if (texts[i].text) PetscCall(GramH5WriteString(file, "run", texts[i].name, texts[i].text));
+  }
+  PetscCall(GramH5WriteInt(file, "run", "ranks", run->ranks));
+  PetscCall(GramH5WriteInt(file, "run", "iterations", run->iterations));
+  PetscCall(GramH5WriteInt(file, "run", "converged", run->converged));
+  for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(numbers); i++) {
+    PetscCall(GramH5WriteReals(file, "run", numbers[i].name, 0, &numbers[i].value));
+  }
+  if (run->n_history) PetscCall(SmallWrite(file, comm, "history/residual", run->n_history, run->history));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}

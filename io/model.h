@@ -1,0 +1,68 @@
+/* Fitted models and predictions as HDF5 files: what solve writes, predict reads, and h5py users see. */
+#pragma once
+
+#include "dataset.h"
+#include "gram.h"
+#include "h5.h"
+#include "kernel.h"
+
+/* A fit: mean(t) = value_shift + value_scale * sum_j coefficients[j] k(t', x'_j), primes as in GramScaling. */
+typedef struct {
+  MPI_Comm    comm;
+  GramKernel  kernel;
+  GramScaling scaling;
+  PetscInt    n, n_local, dim_file, q;
+  PetscReal  *x_file;       /* [n_local][dim_file] points as in the data file, input order */
+  PetscReal  *coefficients; /* [n_local][q] input order */
+} GramModel;
+
+/* How a result came about: group "run". */
+typedef struct {
+  const char    *verb, *version, *git, *options, *backend, *precision, *method, *reason;
+  PetscInt       ranks, iterations;
+  PetscBool      converged;
+  PetscReal      relative_residual, backward_error;
+  PetscInt       n_history;
+  PetscReal     *history; /* [n_history] on every rank */
+  PetscLogDouble read_seconds, setup_seconds, solve_seconds, predict_seconds, total_seconds;
+  PetscLogDouble pairs_per_second, peak_memory_bytes; /* summed over ranks */
+} GramRun;
+
+/**
+  GramOutputFromOptions - Read -output_file (result.h5) and -output_overwrite (true), and see before any work that
+  a result can be put there.
+
+  Collective on comm.
+
+  @param[out] path [size] where to write
+
+  Errors: GRAM_ERR_INPUT when the folder is missing, the file exists and must not be overwritten, or it is one of
+  the files the run reads (-data_file, -target_file, -model_file); GRAM_ERR_RESOURCE when the folder is not writable.
+**/
+PetscErrorCode GramOutputFromOptions(MPI_Comm comm, char path[], size_t size);
+
+/**
+  GramModelRead - Read the model named by -model_file, its rows spread evenly over the ranks.
+
+  Collective on comm. Free with GramModelClear(). Errors: GRAM_ERR_INPUT, also for a file that is no model.
+**/
+PetscErrorCode GramModelRead(MPI_Comm comm, GramModel *model);
+PetscErrorCode GramModelClear(GramModel *model);
+
+/* Datasets x, coefficients, tail and groups kernel, scaling. Collective. */
+PetscErrorCode GramModelWrite(GramH5 file, const GramModel *model);
+
+/**
+  GramPredictionWrite - Datasets target/x, target/mean and, when values are known, target/values, target/rmse,
+  target/mae.
+
+  Collective.
+
+  @param[in]  mean [n_local][q] in original units, rows as in targets
+  @param[out] rmse, mae  over all columns; NaN without values
+**/
+PetscErrorCode GramPredictionWrite(GramH5 file, const GramDataset *targets, const PetscReal *mean, PetscReal *rmse,
+                                   PetscReal *mae);
+
+/* Group run and dataset history/residual. Collective. */
+PetscErrorCode GramRunWrite(GramH5 file, MPI_Comm comm, const GramRun *run);

@@ -1,0 +1,32 @@
+/* What a backend fills in. Included by backend*.c and backend_*.cu only. */
+#pragma once
+
+#include "backend.h"
+
+typedef struct {
+  PetscErrorCode (*tilescreate)(GramTiles, PetscInt m, const PetscReal *x, PetscInt n, const PetscReal *z);
+  PetscErrorCode (*tilesdestroy)(GramTiles);
+  PetscErrorCode (*apply)(GramTiles, PetscInt n_tiles, const GramTile list[], PetscInt q, const PetscReal *v,
+                          PetscReal *y);
+  PetscErrorCode (*entries)(GramTiles, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols, const PetscInt cols[],
+                            PetscReal *a, PetscInt lda);
+} GramBackendOps;
+
+struct _p_GramBackend {
+  const char    *name, *detail;
+  GramPrecision  precision;
+  GramBackendOps ops;
+};
+
+struct _p_GramTiles {
+  GramBackend backend; /* borrowed */
+  GramKernel  kernel;
+  GramBlock   block;
+  PetscInt    m, n;
+  PetscBool   square; /* Z is X */
+  void       *data;   /* the backend's own */
+};
+
+/* A creator fills ops and detail, or leaves found PETSC_FALSE where its hardware is missing. */
+PetscErrorCode GramBackendCreate_CPU(GramBackend backend, PetscBool *found);
+PetscErrorCode GramBackendCreate_Ref(GramBackend backend, PetscBool *found);

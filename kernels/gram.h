@@ -1,0 +1,27 @@
+/* What every file sees: PETSc, how failures are classed, and the limits of the data structures. */
+#pragma once
+
+#include <petscsys.h>
+
+#if defined(PETSC_USE_COMPLEX) || !defined(PETSC_USE_REAL_DOUBLE)
+  #error "Gramarye needs a PETSc configured with real, double precision scalars"
+#endif
+
+#if PETSC_VERSION_LT(3, 19, 0)
+  #define PETSC_SUCCESS 0
+#endif
+
+#define GRAM_VERSION "0.1.0"
+#define GRAM_MAX_DIM 128 /* coordinates per point */
+
+/*
+  Two classes of failure reach a user; app/main.c turns them into exit codes. Both are raised with PetscCheck on
+  the communicator of all ranks and with the same condition on each of them, so that the program ends in order
+  and one rank writes one line:  data.file: cannot open 'x.h5': No such file or directory
+*/
+#define GRAM_ERR_INPUT    PETSC_ERR_USER_INPUT /* exit 2: a key, a dataset or a row is wrong */
+#define GRAM_ERR_RESOURCE PETSC_ERR_FILE_WRITE /* exit 4: the disk, the memory or the machine gave out */
+
+/* A user's mistake: names the key, the value and the limit. */
+#define GramCheckInput(condition, comm, ...) PetscCheck(condition, comm, GRAM_ERR_INPUT, __VA_ARGS__)
+#define GramCheckResource(condition, comm, ...) PetscCheck(condition, comm, GRAM_ERR_RESOURCE, __VA_ARGS__)

@@ -1,0 +1,138 @@
+#include "kernel.h"
+
+static const struct {
+  const char *name;
+  PetscInt    twonu; /* 2 nu, 0 where it means nothing */
+} profiles[] = {
+#define KERNEL_PROFILE(UPPER, Camel, name, twonu, order, unit) {name, twonu},
+    GRAM_RADIAL_LIST(KERNEL_PROFILE)
+#undef KERNEL_PROFILE
+};
+
+/* "matern12" ... "matern92", and "matern" with its nu, are one family: k has nu = 1/2, 3/2, ... */
+static PetscErrorCode ParseMatern(const char *name, PetscReal nu, PetscInt *twonu)
+{
+  size_t    length;
+  PetscBool matern;
+
+  PetscFunctionBegin;
+  *twonu = 0;
+  PetscCall(PetscStrncmp(name, "matern", 6, &matern));
+  PetscCall(PetscStrlen(name, &length));
+  if (matern && length == 6) *twonu = (PetscInt)(2 * nu + 0.5);
+  if (matern && length == 6 && (PetscReal)*twonu != 2 * nu) *twonu = 0;
+  if (matern && length == 8 && name[7] == '2') *twonu = name[6] - '0';
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramKernelSetType(GramKernel *kernel, const char *name, PetscReal nu, PetscBool *found)
+{
+  PetscInt twonu;
+
+  PetscFunctionBegin;
+  *found = PETSC_FALSE;
+  PetscCall(ParseMatern(name, nu, &twonu));
+  for (int i = 0; i < GRAM_RADIAL_COUNT && !*found; i++) {
+    PetscBool same = PETSC_FALSE;
+
+    if (twonu) same = (PetscBool)(profiles[i].twonu == twonu);
+    else PetscCall(PetscStrcmp(name, profiles[i].name, &same));
+    if (!same) continue;
+    kernel->radial = (GramRadial)i;
+    kernel->nu     = twonu ? twonu / 2.0 : NAN;
+    PetscCall(PetscStrncpy(kernel->type, twonu ? "matern" : name, sizeof kernel->type));
+    *found = PETSC_TRUE;
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode LengthScaleFromOptions(MPI_Comm comm, PetscOptionItems *PetscOptionsObject, GramKernel *k)
+{
+  PetscInt n = GRAM_MAX_DIM;
+
+  PetscFunctionBegin;
+  k->length_scale[0] = 1;
+  PetscCall(PetscOptionsRealArray("-length_scale", "Length scale: one number, or one per coordinate",
+                                  "GramKernelSetFromOptions", k->length_scale, &n, NULL));
+  k->n_length_scale = n ? n : 1;
+  GramCheckInput(k->n_length_scale == 1 || k->n_length_scale == k->dim, comm,
+                 "kernel.length_scale: %" PetscInt_FMT " numbers, but the points have %" PetscInt_FMT
+                 " coordinates (give 1 or %" PetscInt_FMT ")",
+                 k->n_length_scale, k->dim, k->dim);
+  for (PetscInt c = k->n_length_scale; c < k->dim; c++) k->length_scale[c] = k->length_scale[0];
+  for (PetscInt c = 0; c < k->dim; c++) {
+    GramCheckInput(k->length_scale[c] > 0 && PetscIsNormalReal(k->length_scale[c]), comm,
+                   "kernel.length_scale: %g is not > 0", (double)k->length_scale[c]);
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode TypeFromOptions(MPI_Comm comm, PetscOptionItems *PetscOptionsObject, GramKernel *k)
+{
+  char      type[64] = "matern";
+  PetscReal nu       = 1.5;
+  PetscBool found, matern;
+
+  PetscFunctionBegin;
+  PetscCall(PetscOptionsString("-type", "gaussian, exponential, matern (matern12 ... matern92)",
+                               "GramKernelSetType", type, type, sizeof type, NULL));
+  PetscCall(PetscOptionsReal("-nu", "Smoothness of a matern kernel: 0.5, 1.5, 2.5, 3.5 or 4.5",
+                             "GramKernelSetType", nu, &nu, NULL));
+  PetscCall(GramKernelSetType(k, type, nu, &found));
+  PetscCall(PetscStrcmp(type, "matern", &matern));
+  GramCheckInput(found || !matern, comm, "kernel.nu: %g is none of 0.5, 1.5, 2.5, 3.5, 4.5", (double)nu);
+  GramCheckInput(found, comm, "kernel.type: '%s' is none of gaussian, exponential, matern, matern12 ... matern92",
+                 type);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramKernelSetFromOptions(MPI_Comm comm, PetscInt dim, GramKernel *k)
+{
+  PetscFunctionBegin;
+  PetscCall(PetscMemzero(k, sizeof *k));
+  k->dim         = dim;
+  k->amplitude   = 1;
+  k->alpha       = 1e-6;
+  k->tail_degree = -1;
+
+  PetscOptionsBegin(comm, "kernel_", "Kernel k(x, z) = amplitude^2 phi(|(x - z) / length_scale|)", NULL);
+  PetscCall(TypeFromOptions(comm, PetscOptionsObject, k));
+  PetscCall(LengthScaleFromOptions(comm, PetscOptionsObject, k));
+  PetscCall(PetscOptionsReal("-amplitude", "Amplitude s, units of the standardised values", NULL, k->amplitude,
+                             &k->amplitude, NULL));
+  PetscOptionsEnd();
+  GramCheckInput(k->amplitude > 0 && PetscIsNormalReal(k->amplitude), comm, "kernel.amplitude: %g is not > 0",
+                 (double)k->amplitude);
+
+  PetscOptionsBegin(comm, "ridge_", "Ridge on the diagonal", NULL);
+  PetscCall(PetscOptionsReal("-alpha", "Added to the diagonal of K, units of y^2", NULL, k->alpha, &k->alpha, NULL));
+  k->alpha_gradient = k->alpha;
+  PetscCall(PetscOptionsReal("-alpha_gradient", "The same for gradient rows", NULL, k->alpha_gradient,
+                             &k->alpha_gradient, NULL));
+  PetscOptionsEnd();
+  GramCheckInput(k->alpha >= 0 && !PetscIsInfReal(k->alpha), comm, "ridge.alpha: %g is not >= 0", (double)k->alpha);
+  GramCheckInput(k->alpha_gradient >= 0 && !PetscIsInfReal(k->alpha_gradient), comm,
+                 "ridge.alpha_gradient: %g is not >= 0", (double)k->alpha_gradient);
+
+  PetscOptionsBegin(comm, "tail_", "Polynomial tail", NULL);
+  PetscCall(PetscOptionsInt("-degree", "Degree of the polynomial tail, -1 for none", NULL, k->tail_degree,
+                            &k->tail_degree, NULL));
+  PetscOptionsEnd();
+  GramCheckInput(k->tail_degree == -1, comm, "tail.degree: %" PetscInt_FMT " is not available in this version (-1 only)",
+                 k->tail_degree);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramKernelView(const GramKernel *k, char line[], size_t size)
+{
+  char nu[32] = "", scale[64] = "";
+
+  PetscFunctionBegin;
+  if (!PetscIsNanReal(k->nu)) PetscCall(PetscSNPrintf(nu, sizeof nu, " nu %g", (double)k->nu));
+  if (k->n_length_scale == 1) PetscCall(PetscSNPrintf(scale, sizeof scale, "%g", (double)k->length_scale[0]));
+  else PetscCall(PetscSNPrintf(scale, sizeof scale, "%g ... %g (%" PetscInt_FMT ")", (double)k->length_scale[0],
+                               (double)k->length_scale[k->dim - 1], k->n_length_scale));
+  PetscCall(PetscSNPrintf(line, size, "%s%s, length scale %s, amplitude %g, alpha %g", k->type, nu, scale,
+                          (double)k->amplitude, (double)k->alpha));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}

@@ -1,0 +1,52 @@
+/* The covariance k(x, z) = s^2 phi(r) with its ridge: parameters, options and checks. */
+#pragma once
+
+#include "gram.h"
+#include "radial.h"
+
+/*
+  k(x, z) = amplitude^2 phi(r),  r^2 = sum_c ((x_c - z_c) / length_scale[c])^2
+
+  A plain struct: it is copied to devices and written to files.
+*/
+typedef struct {
+  char       type[32];                   /* as the user named it: gaussian, exponential, matern */
+  PetscReal  nu;                         /* smoothness of a matern kernel, NaN for the others */
+  GramRadial radial;                     /* phi, chosen by type and nu */
+  PetscInt   dim;                        /* coordinates of a point */
+  PetscReal  length_scale[GRAM_MAX_DIM]; /* ell, units of the standardised coordinates, > 0 */
+  PetscInt   n_length_scale;             /* 1: one for all coordinates; dim: one each (ARD) */
+  PetscReal  amplitude;                  /* s, units of the standardised values, > 0 */
+  PetscReal  alpha;                      /* added to the diagonal of K, >= 0, not multiplied by s^2 */
+  PetscReal  alpha_gradient;             /* the same for gradient rows */
+  PetscInt   tail_degree;                /* polynomial tail: -1 none */
+} GramKernel;
+
+/**
+  GramKernelSetFromOptions - Read -kernel_type, -kernel_nu, -kernel_length_scale, -kernel_amplitude,
+  -ridge_alpha, -ridge_alpha_gradient and -tail_degree.
+
+  Collective on comm.
+
+  @param[in]  comm   all ranks that will use the kernel
+  @param[in]  dim    coordinates of a point, 1 .. GRAM_MAX_DIM; length_scale is one number or dim numbers
+  @param[out] kernel filled, defaults: matern 3/2, length_scale 1, amplitude 1, alpha 1e-6
+
+  Errors: GRAM_ERR_INPUT naming the key, its value and the limit.
+**/
+PetscErrorCode GramKernelSetFromOptions(MPI_Comm comm, PetscInt dim, GramKernel *kernel);
+
+/**
+  GramKernelSetType - Choose phi by name: a value of -kernel_type; nu counts for "matern" only.
+
+  Not collective. Sets type, nu and radial; returns found = PETSC_FALSE and leaves kernel alone for an unknown
+  name or a nu that is not 1/2, 3/2, ... 9/2.
+**/
+PetscErrorCode GramKernelSetType(GramKernel *kernel, const char *name, PetscReal nu, PetscBool *found);
+
+/**
+  GramKernelView - One line: "matern nu 2.5, length scale 0.1, amplitude 1, alpha 1e-04".
+
+  Not collective.
+**/
+PetscErrorCode GramKernelView(const GramKernel *kernel, char line[], size_t size);

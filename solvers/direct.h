@@ -1,0 +1,24 @@
+/* Dense Cholesky of a kernel matrix: LAPACK on one rank, ScaLAPACK through PETSc on several. */
+#pragma once
+
+#include <petscmat.h>
+
+typedef struct _p_GramDirect *GramDirect;
+
+/**
+  GramDirectCreate - Evaluate the lower triangle of A and factor it in place.
+
+  Collective on A.
+
+  @param[in]  A      from GramMatCreate()
+  @param[out] direct free with GramDirectDestroy()
+  @param[out] spd    PETSC_FALSE: a pivot was not positive, there is no factor to solve with
+
+  Cost: N^3 / 3 flops. Memory: 8 N^2 bytes over all ranks.
+  Errors: GRAM_ERR_RESOURCE when PETSc has no ScaLAPACK (several ranks) or a rank's share exceeds PetscInt.
+**/
+PetscErrorCode GramDirectCreate(Mat A, GramDirect *direct, PetscBool *spd);
+PetscErrorCode GramDirectDestroy(GramDirect *direct);
+
+/* x = A^-1 b, both laid out as A. Collective. */
+PetscErrorCode GramDirectSolve(GramDirect direct, Vec b, Vec x);

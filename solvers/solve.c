@@ -1,0 +1,417 @@
+#include <petscksp.h>
+#include <petsctime.h>
+
+#include "direct.h"
+#include "progress.h"
+#include "solve.h"
+
+#define RESTARTS    5 /* of a KSP whose recursion lost touch with the residual */
+#define REFINEMENTS 3
+
+/* What the KSP hooks see. */
+typedef struct {
+  GramReport *report;
+  PetscInt    capacity;             /* of column */
+  PetscReal  *column;               /* history of this column */
+  PetscInt    n_column;
+  PetscReal   norm_b, target, best; /* ||b||, the residual norm to reach, the least seen */
+  PetscInt    since_best;
+  PetscBool   stagnated;
+} Watch;
+
+static PetscErrorCode HistoryAdd(Watch *w, PetscReal relative)
+{
+  PetscFunctionBegin;
+  if (w->n_column == w->capacity) {
+    w->capacity = PetscMax(64, 2 * w->capacity);
+    PetscCall(PetscRealloc((size_t)w->capacity * sizeof *w->column, &w->column));
+  }
+  w->column[w->n_column++] = relative;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Monitor(KSP ksp, PetscInt it, PetscReal norm, void *ctx)
+{
+  Watch    *w        = (Watch *)ctx;
+  PetscReal relative = norm / w->norm_b, goal = PetscMax(w->target / w->norm_b, PETSC_SMALL * PETSC_SMALL);
+  char      note[80];
+
+  PetscFunctionBegin;
+  (void)ksp;
+  if (it > 0 || !w->n_column) PetscCall(HistoryAdd(w, relative));
+  PetscCall(PetscSNPrintf(note, sizeof note, "iteration %" PetscInt_FMT ", residual %.1e", w->n_column - 1, (double)relative));
+  PetscCall(GramProgressUpdate(relative < 1 && relative > 0 ? PetscLogReal(relative) / PetscLogReal(PetscMin(goal, 0.5)) : 0, note));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* PETSc's own test, and patience that ends. */
+static PetscErrorCode Converged(KSP ksp, PetscInt it, PetscReal norm, KSPConvergedReason *reason, void *ctx)
+{
+  Watch *w = (Watch *)ctx;
+
+  PetscFunctionBegin;
+  if (PetscIsInfOrNanReal(norm)) *reason = KSP_DIVERGED_NANORINF;
+  else if (norm <= w->target) *reason = KSP_CONVERGED_RTOL;
+  else if (norm < w->best) {
+    w->best       = norm;
+    w->since_best = 0;
+  } else if (++w->since_best > GRAM_SOLVE_PATIENCE) {
+    w->stagnated = PETSC_TRUE;
+    *reason      = KSP_DIVERGED_BREAKDOWN;
+  }
+  (void)it;
+  (void)ksp;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* The norm of b - A x itself where the method can watch it; the others keep their default. */
+static PetscErrorCode DefaultNorm(KSP ksp)
+{
+  PetscBool watches;
+
+  PetscFunctionBegin;
+  PetscCall(PetscObjectTypeCompareAny((PetscObject)ksp, &watches, KSPCG, KSPFCG, KSPPIPECG, KSPPIPEFCG, KSPGROPPCG, ""));
+  if (watches) PetscCall(KSPSetNormType(ksp, KSP_NORM_UNPRECONDITIONED));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode KSPCreateGram(Mat A, KSP *ksp)
+{
+  PetscBool chosen;
+  PC        pc;
+
+  PetscFunctionBegin;
+  PetscCall(KSPCreate(PetscObjectComm((PetscObject)A), ksp));
+  PetscCall(KSPSetOperators(*ksp, A, A));
+  PetscCall(KSPSetType(*ksp, KSPCG));
+  PetscCall(KSPSetTolerances(*ksp, 1e-8, PETSC_DEFAULT, PETSC_DEFAULT, 10000));
+  PetscCall(KSPGetPC(*ksp, &pc));
+  PetscCall(PCSetType(pc, PCNONE));
+  PetscCall(KSPSetFromOptions(*ksp));
+  PetscCall(PetscOptionsHasName(NULL, NULL, "-ksp_norm_type", &chosen));
+  if (!chosen) PetscCall(DefaultNorm(*ksp));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static const char *ReasonName(KSPConvergedReason reason, PetscBool stagnated)
+{
+  if (stagnated) return "stagnation";
+  switch (reason) {
+  case KSP_DIVERGED_ITS: return "max_iterations";
+  case KSP_DIVERGED_NANORINF: return "nan_or_inf";
+  case KSP_DIVERGED_INDEFINITE_MAT:
+  case KSP_DIVERGED_INDEFINITE_PC: return "indefinite";
+  default: return reason < 0 ? "breakdown" : "residual";
+  }
+}
+
+/* R = Y - A X, column norms of R and X, and ||A||_1 once: a column of ones rides along in the panel (k > 0). */
+static PetscErrorCode Residual(Mat A, Mat Y, Mat X, Mat R, PetscReal *norm_r, PetscReal *norm_x, PetscReal *norm_A)
+{
+  Mat        V, AV;
+  PetscInt   q, n, lda, ldx;
+  PetscReal *v;
+  const PetscReal *x;
+  Vec        ones;
+
+  PetscFunctionBegin;
+  PetscCall(MatGetSize(X, NULL, &q));
+  PetscCall(MatGetLocalSize(X, &n, NULL));
+  PetscCall(MatCreateDense(PetscObjectComm((PetscObject)A), n, PETSC_DECIDE, PETSC_DETERMINE, q + 1, NULL, &V));
+  PetscCall(MatDenseGetLDA(V, &lda));
+  PetscCall(MatDenseGetLDA(X, &ldx));
+  PetscCall(MatDenseGetArrayWrite(V, &v));
+  PetscCall(MatDenseGetArrayRead(X, &x));
+  for (PetscInt r = 0; r <= q; r++) {
+    for (PetscInt i = 0; i < n; i++) v[r * lda + i] = r < q ? x[r * ldx + i] : 1;
+  }
+  PetscCall(MatDenseRestoreArrayRead(X, &x));
+  PetscCall(MatDenseRestoreArrayWrite(V, &v));
+  PetscCall(MatMatMult(A, V, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &AV));
+  PetscCall(MatDenseGetColumnVecRead(AV, q, &ones));
+  PetscCall(VecNorm(ones, NORM_INFINITY, norm_A));
+  PetscCall(MatDenseRestoreColumnVecRead(AV, q, &ones));
+  for (PetscInt r = 0; r < q; r++) {
+    Vec y, ax, res, xr;
+
+    PetscCall(MatDenseGetColumnVecRead(X, r, &xr));
+    PetscCall(VecNorm(xr, NORM_2, norm_x + r));
+    PetscCall(MatDenseRestoreColumnVecRead(X, r, &xr));
+    PetscCall(MatDenseGetColumnVecRead(Y, r, &y));
+    PetscCall(MatDenseGetColumnVecRead(AV, r, &ax));
+    PetscCall(MatDenseGetColumnVecWrite(R, r, &res));
+    PetscCall(VecWAXPY(res, -1, ax, y)); /* r = y - A x */
+    PetscCall(VecNorm(res, NORM_2, norm_r + r));
+    PetscCall(MatDenseRestoreColumnVecWrite(R, r, &res));
+    PetscCall(MatDenseRestoreColumnVecRead(AV, r, &ax));
+    PetscCall(MatDenseRestoreColumnVecRead(Y, r, &y));
+  }
+  PetscCall(MatDestroy(&AV));
+  PetscCall(MatDestroy(&V));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode ColumnNorms(Mat Y, PetscInt q, PetscReal *norm)
+{
+  PetscFunctionBegin;
+  for (PetscInt r = 0; r < q; r++) {
+    Vec y;
+
+    PetscCall(MatDenseGetColumnVecRead(Y, r, &y));
+    PetscCall(VecNorm(y, NORM_2, norm + r));
+    PetscCall(MatDenseRestoreColumnVecRead(Y, r, &y));
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* One column: the KSP, then restarts while the true residual is above the target and still halves. */
+static PetscErrorCode SolveColumn(KSP ksp, Mat A_true, Vec b, Vec x, Watch *w, char reason[32])
+{
+  KSPConvergedReason ksp_reason;
+  PetscReal          rtol, atol, before = PETSC_MAX_REAL, norm;
+  PetscInt           its;
+  PetscBool          exact;
+  Mat                A;
+  Vec                r;
+
+  PetscFunctionBegin;
+  PetscCall(KSPGetTolerances(ksp, &rtol, &atol, NULL, NULL));
+  PetscCall(KSPGetOperators(ksp, &A, NULL));
+  exact = (PetscBool)(A == A_true);
+  PetscCall(VecNorm(b, NORM_2, &w->norm_b));
+  PetscCall(VecSet(x, 0));
+  PetscCall(PetscStrncpy(reason, "relative_tolerance", 32));
+  w->n_column = 0;
+  if (w->norm_b == 0) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(VecDuplicate(b, &r));
+  w->target = PetscMax(rtol * w->norm_b, atol);
+  for (PetscInt attempt = 0; attempt <= (exact ? RESTARTS : 0); attempt++) {
+    w->best       = PETSC_MAX_REAL;
+    w->since_best = 0;
+    w->stagnated  = PETSC_FALSE;
+    PetscCall(KSPSetInitialGuessNonzero(ksp, (PetscBool)(attempt > 0)));
+    PetscCall(KSPSolve(ksp, b, x));
+    PetscCall(KSPGetConvergedReason(ksp, &ksp_reason));
+    PetscCall(KSPGetIterationNumber(ksp, &its));
+    w->report->iterations += its + (attempt > 0);
+    PetscCall(PetscStrncpy(reason, ReasonName(ksp_reason, w->stagnated), 32));
+    if (ksp_reason < 0) break;
+    PetscCall(MatMult(A_true, x, r));
+    PetscCall(VecAYPX(r, -1, b)); /* r = b - A x */
+    PetscCall(VecNorm(r, NORM_2, &norm));
+    if (norm <= PetscMax(rtol * w->norm_b, atol)) {
+      PetscCall(PetscStrncpy(reason, norm <= rtol * w->norm_b ? "relative_tolerance" : "absolute_tolerance", 32));
+      break;
+    }
+    if (norm > before / 2) break;
+    before = norm;
+  }
+  PetscCall(VecDestroy(&r));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode SolveIterative(KSP ksp, Mat A_true, Mat Y, Mat C, PetscInt q, GramReport *report)
+{
+  Watch w = {.report = report};
+
+  PetscFunctionBegin;
+  PetscCall(KSPMonitorSet(ksp, Monitor, &w, NULL));
+  PetscCall(KSPSetConvergenceTest(ksp, Converged, &w, NULL));
+  PetscCall(GramProgressBegin("solve", 0));
+  for (PetscInt r = 0; r < q; r++) {
+    Vec  b, x;
+    char reason[32];
+
+    PetscCall(MatDenseGetColumnVecRead(Y, r, &b));
+    PetscCall(MatDenseGetColumnVecWrite(C, r, &x));
+    PetscCall(SolveColumn(ksp, A_true, b, x, &w, reason));
+    PetscCall(MatDenseRestoreColumnVecWrite(C, r, &x));
+    PetscCall(MatDenseRestoreColumnVecRead(Y, r, &b));
+    if (r == 0 || strncmp(reason, "relative", 8)) PetscCall(PetscStrncpy(report->reason, reason, sizeof report->reason));
+    if (r == 0 || w.n_column > report->n_history) {
+      PetscCall(PetscFree(report->history));
+      report->history   = w.column;
+      report->n_history = w.n_column;
+      w.column          = NULL;
+      w.capacity        = 0;
+    }
+  }
+  PetscCall(PetscFree(w.column));
+  PetscCall(KSPMonitorCancel(ksp));
+  PetscCall(GramProgressEnd());
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* largest over the columns of norm[r] / scale[r] */
+static PetscReal LargestRatio(PetscInt q, const PetscReal *norm, const PetscReal *scale)
+{
+  PetscReal largest = 0;
+
+  for (PetscInt r = 0; r < q; r++) {
+    if (norm[r] != 0) largest = PetscMax(largest, norm[r] / scale[r]); /* b = 0 is answered by x = 0 */
+    if (PetscIsInfOrNanReal(norm[r])) return PETSC_INFINITY;
+  }
+  return largest;
+}
+
+/* Cholesky, then x += A^-1 (y - A x) while that halves the residual. */
+static PetscErrorCode SolveDirect(Mat A, Mat A_true, Mat Y, Mat C, PetscInt q, GramReport *report)
+{
+  PetscReal *norm_b, *norm_r, *norm_x, before = PETSC_INFINITY;
+  GramDirect direct;
+  PetscBool  spd;
+  Mat        R;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMalloc1(REFINEMENTS + 1, &report->history));
+  PetscCall(PetscTimeSubtract(&report->setup_seconds));
+  PetscCall(GramDirectCreate(A, &direct, &spd));
+  PetscCall(PetscTimeAdd(&report->setup_seconds));
+  PetscCall(PetscStrncpy(report->reason, spd ? "direct" : "indefinite", sizeof report->reason));
+  PetscCall(PetscMalloc3(q, &norm_b, q, &norm_r, q, &norm_x));
+  PetscCall(ColumnNorms(Y, q, norm_b));
+  PetscCall(MatDuplicate(Y, MAT_COPY_VALUES, &R));
+  for (PetscInt step = 0; spd && step <= REFINEMENTS; step++) {
+    for (PetscInt r = 0; r < q; r++) {
+      Vec res, d, x;
+
+      PetscCall(MatDenseGetColumnVecRead(R, r, &res));
+      PetscCall(VecDuplicate(res, &d));
+      PetscCall(GramDirectSolve(direct, res, d));
+      PetscCall(MatDenseGetColumnVec(C, r, &x));
+      PetscCall(VecAXPY(x, 1, d)); /* x += A^-1 r */
+      PetscCall(MatDenseRestoreColumnVec(C, r, &x));
+      PetscCall(VecDestroy(&d));
+      PetscCall(MatDenseRestoreColumnVecRead(R, r, &res));
+    }
+    PetscCall(Residual(A_true, Y, C, R, norm_r, norm_x, &report->norm_A));
+    report->history[step] = LargestRatio(q, norm_r, norm_b);
+    report->n_history     = step + 1;
+    if (report->history[step] > before / 2 || report->history[step] == 0) break;
+    before = report->history[step];
+  }
+  PetscCall(MatDestroy(&R));
+  PetscCall(PetscFree3(norm_b, norm_r, norm_x));
+  PetscCall(GramDirectDestroy(&direct));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* The certificate: residuals of what is handed out decide what is claimed. */
+static PetscErrorCode Certify(Mat A_true, Mat Y, Mat C, PetscInt q, PetscReal rtol, PetscReal atol, GramReport *report)
+{
+  PetscReal *norm_b, *norm_r, *norm_x;
+  PetscBool  met = PETSC_TRUE, floor = PETSC_TRUE, direct = (PetscBool)(report->method == GRAM_SOLVE_DIRECT), failed;
+  Mat        R;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMalloc3(q, &norm_b, q, &norm_r, q, &norm_x));
+  PetscCall(ColumnNorms(Y, q, norm_b));
+  PetscCall(MatDuplicate(Y, MAT_DO_NOT_COPY_VALUES, &R));
+  PetscCall(Residual(A_true, Y, C, R, norm_r, norm_x, &report->norm_A));
+  report->relative_residual = LargestRatio(q, norm_r, norm_b);
+  for (PetscInt r = 0; r < q; r++) {
+    const PetscBool within = (PetscBool)(norm_r[r] <= PetscMax(rtol * norm_b[r], atol));
+
+    report->backward_error = PetscMax(report->backward_error, norm_r[r] / (report->norm_A * norm_x[r] + norm_b[r] + PETSC_MIN_REAL * 4));
+    met   = (PetscBool)(met && within);
+    floor = (PetscBool)(floor && (within || norm_r[r] <= PETSC_MACHINE_EPSILON * report->norm_A * norm_x[r]));
+  }
+  failed = (PetscBool)(!strcmp(report->reason, "indefinite") || !strcmp(report->reason, "nan_or_inf"));
+  report->converged = (PetscBool)(met || (floor && !failed));
+  if (met && !direct && strcmp(report->reason, "absolute_tolerance")) {
+    PetscCall(PetscStrncpy(report->reason, "relative_tolerance", sizeof report->reason));
+  }
+  if (!met && report->converged) PetscCall(PetscStrncpy(report->reason, "working_accuracy", sizeof report->reason));
+  if (!report->converged && direct && !failed) PetscCall(PetscStrncpy(report->reason, "residual", sizeof report->reason));
+  PetscCall(MatDestroy(&R));
+  PetscCall(PetscFree3(norm_b, norm_r, norm_x));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* bytes of the dense matrix, per rank */
+static PetscLogDouble DirectBytes(PetscInt n, PetscMPIInt size) { return 8.0 * (PetscLogDouble)n * (PetscLogDouble)n / size; }
+
+static PetscErrorCode MethodFromOptions(MPI_Comm comm, PetscInt n, GramSolveMethod *method)
+{
+  static const char *const names[] = {"auto", "iterative", "direct"};
+  PetscMPIInt              size;
+  PetscLogDouble           need, have;
+  PetscBool                fits;
+  PetscInt                 choice;
+  char                     name[32] = "auto";
+
+  PetscFunctionBegin;
+  PetscOptionsBegin(comm, "solve_", "Solution of (K + alpha I) a = y", NULL);
+  PetscCall(PetscOptionsString("-method", "auto, iterative, direct", "GramSolve", name, name, sizeof name, NULL));
+  PetscOptionsEnd();
+  for (choice = 0; choice < 3 && strcmp(name, names[choice]) != 0; choice++) continue;
+  GramCheckInput(choice < 3, comm, "solve.method: '%s' is none of auto, iterative, direct", name);
+  *method = (GramSolveMethod)choice;
+  if (*method != GRAM_SOLVE_AUTO) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCallMPI(MPI_Comm_size(comm, &size));
+  PetscCall(GramMemoryFits(comm, DirectBytes(n, size), &fits, &need, &have));
+  *method = n <= GRAM_SOLVE_DIRECT_MAX && fits ? GRAM_SOLVE_DIRECT : GRAM_SOLVE_ITERATIVE;
+#if !defined(PETSC_HAVE_SCALAPACK)
+  if (size > 1) *method = GRAM_SOLVE_ITERATIVE;
+#endif
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt dim, PetscInt q, char line[], size_t size)
+{
+  GramSolveMethod method;
+  PetscMPIInt     ranks;
+  PetscLogDouble  bytes, need, have;
+  PetscBool       fits;
+
+  PetscFunctionBegin;
+  PetscCall(MethodFromOptions(comm, n, &method));
+  PetscCallMPI(MPI_Comm_size(comm, &ranks));
+  /* on every rank: points gathered and transposed, panels of q + 1 columns gathered and summed; spread: points, the
+     sort, values, coefficients and work vectors */
+  bytes = 8.0 * (PetscLogDouble)n * ((2.0 * dim + 2.0 * (q + 1)) + (8.0 * dim + 8.0 * q + 8.0) / ranks);
+  if (method == GRAM_SOLVE_DIRECT) bytes += DirectBytes(n, ranks);
+  PetscCall(GramMemoryFits(comm, bytes, &fits, &need, &have));
+  GramCheckResource(fits, comm, "memory: %" PetscInt_FMT " points, %s, need %.3g GB on a node that has %.3g GB available", n,
+                    method == GRAM_SOLVE_DIRECT ? "solve.method direct" : "solve.method iterative", need * 1e-9, have * 1e-9);
+  PetscCall(PetscSNPrintf(line, size, "%s, %.3g GB of the %.3g GB available", method == GRAM_SOLVE_DIRECT ? "direct" : "iterative",
+                          need * 1e-9, have * 1e-9));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report)
+{
+  PetscReal    rtol, atol;
+  PetscInt     n, q;
+  GramMatStats stats;
+  KSP          ksp;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMemzero(report, sizeof *report));
+  PetscCall(MatGetSize(Y, &n, &q));
+  PetscCall(MethodFromOptions(PetscObjectComm((PetscObject)A), n, &report->method));
+  PetscCall(KSPCreateGram(A, &ksp));
+  PetscCall(KSPGetTolerances(ksp, &rtol, &atol, NULL, NULL));
+  PetscCall(MatDuplicate(Y, MAT_DO_NOT_COPY_VALUES, C));
+  PetscCall(MatZeroEntries(*C));
+
+  PetscCall(PetscTimeSubtract(&report->solve_seconds));
+  if (report->method == GRAM_SOLVE_DIRECT) PetscCall(SolveDirect(A, A_true, Y, *C, q, report));
+  else PetscCall(SolveIterative(ksp, A_true, Y, *C, q, report));
+  PetscCall(Certify(A_true, Y, *C, q, rtol, atol, report));
+  PetscCall(PetscTimeAdd(&report->solve_seconds));
+  report->solve_seconds -= report->setup_seconds;
+
+  PetscCall(GramMatGetStats(A, &stats));
+  if (stats.seconds > 0) report->pairs_per_second = stats.pairs / stats.seconds;
+  PetscCall(KSPDestroy(&ksp));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramReportClear(GramReport *report)
+{
+  PetscFunctionBegin;
+  PetscCall(PetscFree(report->history));
+  report->n_history = 0;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}

@@ -1,0 +1,84 @@
+/* Solve (K + alpha I) a = y for several right-hand sides, and certify the answer. */
+#pragma once
+
+#include <petscmat.h>
+
+#include "gram_mat.h"
+
+typedef enum { GRAM_SOLVE_AUTO, GRAM_SOLVE_ITERATIVE, GRAM_SOLVE_DIRECT } GramSolveMethod;
+
+/*
+  What a solve did. Residuals are those of the true operator: recomputed in double as b - A x from the answer that
+  is handed out, never taken from a recursion.
+*/
+typedef struct {
+  GramSolveMethod method;            /* iterative or direct */
+  PetscBool       converged;
+  char            reason[32];        /* see GramSolve() */
+  PetscInt        iterations;        /* products of all Krylov attempts over all columns, restarts included; direct: 0 */
+  PetscReal       relative_residual; /* largest over columns of ||b - A x||_2 / ||b||_2 */
+  PetscReal       backward_error;    /* largest over columns of ||b - A x||_2 / (||A||_1 ||x||_2 + ||b||_2) */
+  PetscReal       norm_A;            /* ||A||_1 */
+  PetscInt        n_history;         /* entries of history */
+  PetscReal      *history;           /* relative residual after each iteration of the slowest column, on all ranks;
+                                        direct: after the factorisation and after each refinement */
+  PetscLogDouble  setup_seconds, solve_seconds;
+  PetscLogDouble  pairs_per_second;  /* M N products / seconds in products; 0 when there were none */
+} GramReport;
+
+/**
+  GramSolve - Solve A C = Y.
+
+  Collective on A.
+
+  @param[in]  A      from GramMatCreate() with a backend of any precision
+  @param[in]  A_true the same matrix in double, for residuals (A itself when it is double); not NULL
+  @param[in]  Y      N x q MATDENSE, rows laid out as A
+  @param[out] C      N x q MATDENSE; free with MatDestroy()
+  @param[out] report free its history with GramReportClear()
+
+  Options: -solve_method (auto, iterative, direct); auto is direct up to GRAM_SOLVE_DIRECT_MAX points, with memory
+  permitting. -ksp_* and -pc_* configure the KSP; defaults: cg on the unpreconditioned norm, rtol 1e-8, 10 000
+  iterations, pc none.
+
+  iterative: one KSP solve per column. When the recomputed residual misses the tolerance that the recursion claims,
+  the KSP restarts from the current x as long as that halves the residual. A KSP that has not improved on its best
+  residual for GRAM_SOLVE_PATIENCE iterations is stopped. direct: Cholesky, LAPACK on one rank, ScaLAPACK on
+  several, in place (8 N^2 bytes over all ranks), followed by iterative refinement.
+
+  report->reason, converged:  relative_tolerance, absolute_tolerance  the recomputed residual meets -ksp_rtol, -ksp_atol
+                              direct              a factorisation did
+                              working_accuracy    ||r||_2 <= eps ||A||_1 ||x||_2: no double precision x does better
+  not converged:              max_iterations, stagnation, indefinite (p'Ap <= 0 or a Cholesky pivot <= 0),
+                              breakdown, nan_or_inf, residual (the tolerance was claimed but not met)
+
+  Not converged is not an error: C holds the best iterate (zero when there is none).
+  Errors: GRAM_ERR_INPUT for an unknown method; GRAM_ERR_RESOURCE when several ranks want a direct solve from a PETSc
+  without ScaLAPACK.
+**/
+PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report);
+
+/**
+  GramSolveEstimate - The method GramSolve() will take and the memory it needs, refused when that cannot fit.
+
+  Collective. line: "direct, 3.3 GB of the 22 GB available" (on the fullest node).
+
+  Errors: GRAM_ERR_RESOURCE with need and capacity; those of -solve_method.
+**/
+PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt dim, PetscInt q, char line[], size_t size);
+
+#define GRAM_SOLVE_DIRECT_MAX 8000
+#define GRAM_SOLVE_PATIENCE   2000
+
+PetscErrorCode GramReportClear(GramReport *report);
+
+/**
+  GramMemoryFits - Bytes per rank, summed over the ranks of each node, against the memory the node has available.
+
+  Collective.
+
+  @param[out] fits       on every node
+  @param[out] need, have bytes on the node where it is tightest
+**/
+PetscErrorCode GramMemoryFits(MPI_Comm comm, PetscLogDouble bytes, PetscBool *fits, PetscLogDouble *need,
+                              PetscLogDouble *have);

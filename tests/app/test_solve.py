@@ -1,0 +1,222 @@
+"""solve and predict end to end: same answer on any number of ranks and by any product, honest residuals, exit codes."""
+import os
+import tempfile
+
+import numpy as np
+
+import gramarye as g
+
+N, M = 611, 83
+X, T = g.halton(N, 3), g.halton(M, 3, 5000)
+F = lambda x: np.stack([np.sin(5 * x[:, 0]) + x[:, 1] * x[:, 2], 3 + np.cos(4 * x[:, 2]) - x[:, 0]], 1)
+BASE = dict(data=dict(file="data.h5"), target=dict(file="target.h5"), kernel=dict(type="matern", nu=1.5, length_scale=0.6),
+            ridge=dict(alpha=0.01), pc=dict(type="none"), ksp=dict(rtol=1e-11, max_it=5000), output=dict(file="out.h5"))
+CONDITION = 3e4  # lambda_max(K) / alpha of BASE, 270 / 0.01
+
+
+def merged(changes):
+    """BASE with changes, {"kernel": {"type": "gaussian"}, "backend": "ref"}, group by group; None drops a key or group."""
+    kept = lambda tree: {key: value for key, value in tree.items() if value is not None}
+    config = dict(BASE)
+    for key, value in changes.items():
+        config[key] = kept({**config.get(key, {}), **value}) if isinstance(value, dict) else value
+    return kept(config)
+
+
+def solve(args, folder, what, changes=(), ranks=1, codes=(0,), options=(), verb="solve"):
+    """The output read back and the result; the output must exist whatever the exit code, 0 or 3."""
+    config, out = merged(dict(changes)), os.path.join(folder, "out.h5")
+    os.path.exists(out) and os.remove(out)
+    r = g.run(args.program, verb, config, ranks, options, args.mpiexec, folder, timeout=120)
+    if not g.succeeded(what, r, codes) or not g.check(os.path.exists(out), f"{what}: exit code {r.code} without output"):
+        return None, r
+    m = g.read(out)
+    g.check(m.get("run@converged") == (r.code == 0), f"{what}: exit code {r.code} but converged = {m.get('run@converged')}")
+    return m, r
+
+
+def honest(what, m, y):
+    """The stated residual is that of the stored coefficients, and a converged run has one to show for it."""
+    own, rounding = g.residual(m, y)
+    rho = m["run@relative_residual"]
+    g.check(rho <= 2 * own + rounding and own <= 2 * rho + rounding,
+            f"{what}: run@relative_residual {rho:.3g}, recomputed {own:.3g} +- {rounding:.1g}")
+    return own
+
+
+def ranks(args, folder):
+    """The same coefficients, in input order, on 1 to 4 ranks; direct and iterative agree."""
+    reference, _ = solve(args, folder, "direct on 1 rank", {"solve_method": "direct"})
+    if reference is None:
+        return
+    g.check(reference["coefficients"].shape == (N, 2), f"coefficients {reference['coefficients'].shape}")
+    for method, tolerance in ("direct", 1e-15 * CONDITION), ("iterative", 2e-11 * CONDITION):
+        for n in 1, 2, 3, 4:
+            what = f"{method} on {n} ranks"
+            m, _ = solve(args, folder, what, {"solve_method": method}, n)
+            if m:
+                g.check(np.array_equal(m["x"], X), f"{what}: x is not in input order")
+                g.close(f"{what}: coefficients", m["coefficients"], reference["coefficients"], tolerance)
+                g.close(f"{what}: target/mean", m["target/mean"], reference["target/mean"], tolerance)
+                honest(what, m, F(X))
+                # rounding of a few hundred products apart, the iteration itself does not change
+                if method == "iterative":
+                    iterations = m["run@iterations"] if n == 1 else iterations
+                    g.check(abs(m["run@iterations"] - iterations) <= 0.1 * iterations,
+                            f"{what}: {m['run@iterations']} iterations, on 1 rank {iterations}")
+
+
+def predict(args, folder):
+    """predict of a saved model is solve's own prediction and the formula's, on any number of ranks, with its errors."""
+    model, _ = solve(args, folder, "model", {"data": dict(values="y1", standardize="both"), "target": dict(values="y1")})
+    if model is None:
+        return
+    os.rename(os.path.join(folder, "out.h5"), os.path.join(folder, "model.h5"))
+    error = model["target/mean"].ravel() - F(T)[:, 0]
+    g.close("solve: target/rmse", np.ravel(model["target/rmse"]), [np.sqrt(np.mean(error ** 2))], 1e-12)
+    g.close("solve: target/mae", np.ravel(model["target/mae"]), [np.mean(np.abs(error))], 1e-12)
+    g.close("solve: target/mean by the formula", model["target/mean"], g.evaluate(model, T), 1e-12)
+    config = dict(model=dict(file="model.h5"), target=dict(file="target.h5", values="y1"), output=dict(file="out.h5"))
+    for n in 1, 2, 4:
+        r = g.run(args.program, "predict", config, n, (), args.mpiexec, folder)
+        if g.succeeded(f"predict on {n} ranks", r):
+            m = g.read(os.path.join(folder, "out.h5"))
+            g.check(np.array_equal(m["target/x"], T), f"predict on {n} ranks: target/x is not in input order")
+            for name in "mean", "rmse", "mae":
+                g.close(f"predict on {n} ranks: {name}", m[f"target/{name}"], model[f"target/{name}"], 1e-12)
+            for name in "version", "options", "ranks", "backend", "peak_memory_bytes":
+                g.check(f"run@{name}" in m, f"predict on {n} ranks: no attribute run@{name}")
+
+
+def grid(args, folder):
+    """A grid on the bounding box of the data, each point once, evaluated like any target."""
+    size = [5, 4, 3]
+    m, _ = solve(args, folder, "grid", {"target": None}, 2, options=["-target_grid", "5,4,3"])
+    if m is None:
+        return
+    axes = [np.linspace(X[:, k].min(), X[:, k].max(), size[k]) for k in range(3)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    order = lambda p: p[np.lexsort(np.round(p, 9).T)]
+    if g.check(m["target/x"].shape == (60, 3), f"grid: target/x {m['target/x'].shape}"):
+        g.close("grid: points", order(m["target/x"]), order(points), 1e-14)
+        g.close("grid: target/mean", m["target/mean"], g.evaluate(m, m["target/x"]), 1e-10)
+
+
+def sphere(args, folder):
+    """lon, lat in the file, chordal distances in the kernel."""
+    degrees = lambda x: np.stack([360 * x[:, 0] - 180, 180 * x[:, 1] - 90], 1)
+    g.write(os.path.join(folder, "sphere.h5"), x=degrees(X), y=F(X), t=degrees(T))
+    m, _ = solve(args, folder, "sphere", {"data": dict(file="sphere.h5", sphere=True),
+                                          "target": dict(file="sphere.h5", points="t")})
+    if m is None:
+        return
+    g.check(np.array_equal(m["x"], degrees(X)), "sphere: x is not lon, lat as given")
+    g.check(np.array_equal(m["target/x"], degrees(T)), "sphere: target/x is not lon, lat as given")
+    unit = lambda p: (lambda l, b: np.stack([np.cos(b) * np.cos(l), np.cos(b) * np.sin(l), np.sin(b)], 1))(*np.radians(p).T)
+    mean = g.evaluate({**m, "x": unit(degrees(X))}, unit(degrees(T)))
+    g.close("sphere: target/mean", m["target/mean"], mean, 1e-10)
+    g.check(g.residual({**m, "x": unit(degrees(X))}, F(X))[0] < 1e-9, "sphere: coefficients do not solve the chordal system")
+
+
+def not_converged(args, folder):
+    """Three iterations are not enough: exit code 3, the result written and marked, on any number of ranks."""
+    for n in 1, 2:
+        what = f"3 iterations on {n} ranks"
+        m, r = solve(args, folder, what, {"solve_method": "iterative"}, n, (3,), ["-ksp_max_it", 3])
+        if m:
+            g.check(honest(what, m, F(X)) > 1e-6, f"{what}: residual is small")
+            g.check(m["run@reason"] not in ("", "working_accuracy"), f"{what}: reason {m['run@reason']}")
+            g.check(m["coefficients"].any() and "target/mean" in m, f"{what}: result not written")
+            g.check("converge" in (r.out + "".join(r.err)).lower(), f"{what}: not said")
+    r = g.run(args.program, "solve", merged({"solve_method": "iterative"}), args=["-ksp_max_it", 0], folder=folder)
+    g.succeeded("no iterations", r, (2, 3))
+
+
+def singular(args, folder):
+    """alpha = 0 and a Gaussian of rank 20 or so: stops by itself, with the default ksp_max_it, and is never called
+    converged without a residual or backward error to show."""
+    x = np.linspace(0, 1, 500).reshape(-1, 1)
+    y = np.sin(40 * x[:, 0]) + np.sign(np.sin(1e4 * x[:, 0]))  # far outside the range of K
+    g.write(os.path.join(folder, "singular.h5"), x=x, y=y)
+    for method in "direct", "iterative":
+        for n in 1, 2:
+            what = f"singular system, {method} on {n} ranks"
+            m, r = solve(args, folder, what, {
+                "data": dict(file="singular.h5"), "target": None, "ridge": dict(alpha=0), "solve_method": method,
+                "kernel": dict(type="gaussian", length_scale=0.5), "ksp": dict(rtol=1e-8, max_it=None)}, n, (0, 3))
+            if not m:
+                continue
+            own, rounding = g.residual(m, y)
+            norm = np.linalg.norm(g.gram(x, x, "gaussian", length_scale=0.5), 2)
+            backward = own * np.linalg.norm(y) / (norm * np.linalg.norm(m["coefficients"]) + np.linalg.norm(y))
+            if r.code == 0:
+                g.check(own <= 2e-8 or m["run@reason"] == "working_accuracy" and backward < 1e-13,
+                        f"{what}: converged by '{m['run@reason']}' with residual {own:.3g}, backward error {backward:.3g}")
+            if np.isfinite(own):
+                rho = m["run@relative_residual"]
+                g.check(rho <= 2 * own + rounding and own <= 2 * rho + rounding,
+                        f"{what}: run@relative_residual {rho:.3g}, recomputed {own:.3g} +- {rounding:.1g}")
+
+
+def products(args, folder):
+    """Mirrored or not, by the fast backend or by plain loops: the same answer."""
+    reference, _ = solve(args, folder, "backend ref", {"solve_method": "iterative", "backend": "ref"})
+    if reference is None:
+        return
+    for changes in {"symmetric": True}, {"symmetric": False}, {"reproducible": True}, {"grid": "1d"}:
+        for n in 1, 3:
+            what = f"product {changes} on {n} ranks"
+            m, _ = solve(args, folder, what, {"solve_method": "iterative", "backend": "cpu", "product": changes}, n)
+            if m:
+                for name in "coefficients", "target/mean":
+                    g.close(f"{what}: {name}", m[name], reference[name], 2e-11 * CONDITION)
+
+
+def precision(args, folder):
+    """single is single: whatever it reaches, the residual stated is recomputed in double and the exit code fits it."""
+    for name, rtol in ("single", 1e-3), ("single", 1e-10), ("mixed", 1e-10):
+        what = f"precision {name}, rtol {rtol:g}"
+        m, r = solve(args, folder, what, {"solve_method": "iterative", "product": dict(precision=name),
+                                          "ksp": dict(rtol=rtol, max_it=2000)}, codes=(0,) if (name, rtol) != ("single", 1e-10)
+                     else (0, 3))
+        if m:
+            own = honest(what, m, F(X))
+            g.check(m["run@precision"] == name, f"{what}: run@precision {m['run@precision']}")
+            if r.code == 0:
+                g.check(own <= 2 * rtol or m["run@reason"] == "working_accuracy",
+                        f"{what}: exit code 0 with residual {own:.3g} and reason {m['run@reason']}")
+
+
+def krylov(args, folder):
+    """PETSc's other methods work on the shell matrix."""
+    reference, _ = solve(args, folder, "direct on 1 rank", {"solve_method": "direct"})
+    if reference is None:
+        return
+    for ksp in "cg", "minres", "gmres", "fcg", "pipecg":
+        for pc in "none", "jacobi":
+            what = f"-ksp_type {ksp} -pc_type {pc}"
+            m, _ = solve(args, folder, what, {"solve_method": "iterative"}, 2, (0,),
+                         ["-ksp_type", ksp, "-pc_type", pc, "-ksp_rtol", 1e-8, "-ksp_gmres_restart", 200])
+            if m:
+                own = honest(what, m, F(X))
+                g.check(own <= 2e-8, f"{what}: residual {own:.3g}, asked for 1e-8")
+                g.close(f"{what}: coefficients", m["coefficients"], reference["coefficients"], 2e-8 * CONDITION)
+
+
+TESTS = [ranks, predict, grid, sphere, not_converged, singular, products, precision, krylov]
+
+
+def main():
+    p = g.parser(__doc__)
+    p.add_argument("--tests", nargs="+", choices=[t.__name__ for t in TESTS], default=[t.__name__ for t in TESTS])
+    args = p.parse_args()
+    for test in TESTS:
+        if test.__name__ in args.tests:
+            with tempfile.TemporaryDirectory() as folder:
+                g.write(os.path.join(folder, "data.h5"), x=X, y=F(X), y1=F(X)[:, 0])
+                g.write(os.path.join(folder, "target.h5"), x=T, y=F(T), y1=F(T)[:, 0])
+                test(args, folder)
+    g.finish()
+
+
+main()
