@@ -386,10 +386,10 @@ static PetscErrorCode ResolvePaths(MPI_Comm comm, const GramCommand *c)
   PetscFunctionBegin;
   for (int i = 0; i < c->n_configs; i++) {
     PetscOptions database;
-    char         folder[PETSC_MAX_PATH_LEN];
+    char         path[PETSC_MAX_PATH_LEN], *folder;
 
-    PetscCall(PetscStrncpy(folder, c->configs[i], sizeof folder));
-    PetscCall(PetscStrncpy(folder, dirname(folder), sizeof folder));
+    PetscCall(PetscStrncpy(path, c->configs[i], sizeof path));
+    folder = dirname(path);
     PetscCall(PetscOptionsCreate(&database));
     PetscCall(PetscOptionsInsertFileYAML(comm, database, c->configs[i], PETSC_TRUE));
     for (size_t k = 0; k < PETSC_STATIC_ARRAY_LENGTH(keys); k++) {

@@ -301,7 +301,7 @@ static PetscErrorCode MakeGrid(GramDataset *t, PetscInt n, const PetscInt grid[]
       upper[c] = PetscMax(upper[c], box[i * n + c]);
     }
   }
-  GramCheckInput(total < (PetscReal)PETSC_MAX_INT, t->comm, "target.grid: %g points are too many", (double)total);
+  GramCheckInput(total < (PetscReal)PETSC_MAX_INT, t->comm, "target.grid: %.6g points are too many", (double)total);
   PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, lower, (PetscMPIInt)n, MPIU_REAL, MPI_MAX, t->comm));
   PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, upper, (PetscMPIInt)n, MPIU_REAL, MPI_MAX, t->comm));
   t->n    = (PetscInt)total;

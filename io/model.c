@@ -88,7 +88,7 @@ static PetscErrorCode KernelRead(GramH5 file, MPI_Comm comm, PetscInt dim, GramK
   PetscCall(GramH5ReadString(file, "kernel", "type", type, sizeof type));
   PetscCall(GramH5ReadAttribute(file, "kernel", "nu", &one, &nu));
   PetscCall(GramKernelSetType(k, type, nu, &found));
-  GramCheckInput(found, comm, "model.file: its kernel '%s' (nu %g) is not known to this version", type, (double)nu);
+  GramCheckInput(found, comm, "model.file: its kernel '%s' (nu %.6g) is not known to this version", type, (double)nu);
   k->n_length_scale = GRAM_MAX_DIM;
   PetscCall(GramH5ReadAttribute(file, "kernel", "length_scale", &k->n_length_scale, k->length_scale));
   GramCheckInput(k->n_length_scale == 1 || k->n_length_scale == dim, comm,

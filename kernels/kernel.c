@@ -62,7 +62,7 @@ static PetscErrorCode LengthScaleFromOptions(MPI_Comm comm, PetscOptionItems *Pe
   for (PetscInt c = k->n_length_scale; c < k->dim; c++) k->length_scale[c] = k->length_scale[0];
   for (PetscInt c = 0; c < k->dim; c++) {
     GramCheckInput(k->length_scale[c] > 0 && PetscIsNormalReal(k->length_scale[c]), comm,
-                   "kernel.length_scale: %g is not > 0", (double)k->length_scale[c]);
+                   "kernel.length_scale: %.6g is not > 0", (double)k->length_scale[c]);
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -80,7 +80,7 @@ static PetscErrorCode TypeFromOptions(MPI_Comm comm, PetscOptionItems *PetscOpti
                              "GramKernelSetType", nu, &nu, NULL));
   PetscCall(GramKernelSetType(k, type, nu, &found));
   PetscCall(PetscStrcmp(type, "matern", &matern));
-  GramCheckInput(found || !matern, comm, "kernel.nu: %g is none of 0.5, 1.5, 2.5, 3.5, 4.5", (double)nu);
+  GramCheckInput(found || !matern, comm, "kernel.nu: %.6g is none of 0.5, 1.5, 2.5, 3.5, 4.5", (double)nu);
   GramCheckInput(found, comm, "kernel.type: '%s' is none of gaussian, exponential, matern, matern12 ... matern92",
                  type);
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -101,7 +101,7 @@ PetscErrorCode GramKernelSetFromOptions(MPI_Comm comm, PetscInt dim, GramKernel 
   PetscCall(PetscOptionsReal("-amplitude", "Amplitude s, units of the standardised values", NULL, k->amplitude,
                              &k->amplitude, NULL));
   PetscOptionsEnd();
-  GramCheckInput(k->amplitude > 0 && PetscIsNormalReal(k->amplitude), comm, "kernel.amplitude: %g is not > 0",
+  GramCheckInput(k->amplitude > 0 && PetscIsNormalReal(k->amplitude), comm, "kernel.amplitude: %.6g is not > 0",
                  (double)k->amplitude);
 
   PetscOptionsBegin(comm, "ridge_", "Ridge on the diagonal", NULL);
@@ -110,9 +110,9 @@ PetscErrorCode GramKernelSetFromOptions(MPI_Comm comm, PetscInt dim, GramKernel 
   PetscCall(PetscOptionsReal("-alpha_gradient", "The same for gradient rows", NULL, k->alpha_gradient,
                              &k->alpha_gradient, NULL));
   PetscOptionsEnd();
-  GramCheckInput(k->alpha >= 0 && !PetscIsInfReal(k->alpha), comm, "ridge.alpha: %g is not >= 0", (double)k->alpha);
+  GramCheckInput(k->alpha >= 0 && !PetscIsInfReal(k->alpha), comm, "ridge.alpha: %.6g is not >= 0", (double)k->alpha);
   GramCheckInput(k->alpha_gradient >= 0 && !PetscIsInfReal(k->alpha_gradient), comm,
-                 "ridge.alpha_gradient: %g is not >= 0", (double)k->alpha_gradient);
+                 "ridge.alpha_gradient: %.6g is not >= 0", (double)k->alpha_gradient);
 
   PetscOptionsBegin(comm, "tail_", "Polynomial tail", NULL);
   PetscCall(PetscOptionsInt("-degree", "Degree of the polynomial tail, -1 for none", NULL, k->tail_degree,
@@ -128,11 +128,11 @@ PetscErrorCode GramKernelView(const GramKernel *k, char line[], size_t size)
   char nu[32] = "", scale[64] = "";
 
   PetscFunctionBegin;
-  if (!PetscIsNanReal(k->nu)) PetscCall(PetscSNPrintf(nu, sizeof nu, " nu %g", (double)k->nu));
-  if (k->n_length_scale == 1) PetscCall(PetscSNPrintf(scale, sizeof scale, "%g", (double)k->length_scale[0]));
-  else PetscCall(PetscSNPrintf(scale, sizeof scale, "%g ... %g (%" PetscInt_FMT ")", (double)k->length_scale[0],
+  if (!PetscIsNanReal(k->nu)) PetscCall(PetscSNPrintf(nu, sizeof nu, " nu %.6g", (double)k->nu));
+  if (k->n_length_scale == 1) PetscCall(PetscSNPrintf(scale, sizeof scale, "%.6g", (double)k->length_scale[0]));
+  else PetscCall(PetscSNPrintf(scale, sizeof scale, "%.6g ... %.6g (%" PetscInt_FMT ")", (double)k->length_scale[0],
                                (double)k->length_scale[k->dim - 1], k->n_length_scale));
-  PetscCall(PetscSNPrintf(line, size, "%s%s, length scale %s, amplitude %g, alpha %g", k->type, nu, scale,
+  PetscCall(PetscSNPrintf(line, size, "%s%s, length scale %s, amplitude %.6g, alpha %.6g", k->type, nu, scale,
                           (double)k->amplitude, (double)k->alpha));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -33,6 +33,14 @@ static int RecordCompare(const void *left, const void *right, void *ctx)
   return (a->row > b->row) - (a->row < b->row);
 }
 
+/* PetscTimSort() reads the first element even when there is none */
+static PetscErrorCode RecordsSortLocal(PetscInt dim, size_t size, PetscInt n, char *records)
+{
+  PetscFunctionBegin;
+  if (n > 1) PetscCall(PetscTimSort(n, records, size, RecordCompare, &dim));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* Skilling's transform of cell[0..d) (b bits each) to the Hilbert index in transposed form, then interleaved. */
 static uint64_t HilbertKey(int d, int b, uint32_t cell[])
 {
@@ -177,7 +185,7 @@ static PetscErrorCode RecordsSplit(MPI_Comm comm, PetscInt dim, size_t size, con
   PetscCallMPI(MPI_Type_commit(&type));
   PetscCallMPI(MPI_Allgatherv(sample, mine, type, all, sizes, offsets, type, comm));
   PetscCallMPI(MPI_Type_free(&type));
-  PetscCall(PetscTimSort(total, all, size, RecordCompare, &dim));
+  PetscCall(RecordsSortLocal(dim, size, total, all));
   for (PetscMPIInt r = 0, i = 0; r < ranks; r++) {
     const PetscInt cut = (PetscInt)((PetscInt64)(r + 1) * total / ranks);
 
@@ -202,12 +210,12 @@ static PetscErrorCode RecordsSort(MPI_Comm comm, PetscInt dim, size_t size, Pets
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_size(comm, &ranks));
-  PetscCall(PetscTimSort(*n, *records, size, RecordCompare, &dim));
+  PetscCall(RecordsSortLocal(dim, size, *n, *records));
   if (ranks == 1) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(PetscMalloc1(ranks, &counts));
   PetscCall(RecordsSplit(comm, dim, size, *records, *n, counts));
   PetscCall(RecordsExchange(comm, size, counts, records, n));
-  PetscCall(PetscTimSort(*n, *records, size, RecordCompare, &dim));
+  PetscCall(RecordsSortLocal(dim, size, *n, *records));
   PetscCallMPI(MPI_Exscan(n, &before, 1, MPIU_INT, MPI_SUM, comm));
   PetscCall(PetscLayoutGetRanges(layout, &ranges));
   for (PetscMPIInt r = 0; r < ranks; r++) {

@@ -23,6 +23,7 @@
 #define TILE_LANES ((int)(TILE_BYTES / sizeof(gram_real)))
 #define TILE_ROWS  (4 * TILE_LANES)
 #define TILE_COLS  256
+#define TILE_ANY   0 /* for few: any number of coordinates, a loop over dim */
 
 #define TILE_NAME_AS(name, suffix) name##_##suffix
 #define TILE_NAME_OF(name, suffix) TILE_NAME_AS(name, suffix)
@@ -31,8 +32,8 @@
 /* |x_(i+l) - z_j|^2 for up to three coordinates: xi [3][TILE_ROWS], copied once per block of rows, and zj [3] */
 #define TILE_DISTANCE(l)                                                               \
   ((xi[0][l] - zj[0]) * (xi[0][l] - zj[0]) +                                           \
-   (dim > 1 ? (xi[1][l] - zj[1]) * (xi[1][l] - zj[1]) : 0) +                           \
-   (dim > 2 ? (xi[2][l] - zj[2]) * (xi[2][l] - zj[2]) : 0))
+   (few > 1 ? (xi[1][l] - zj[1]) * (xi[1][l] - zj[1]) : 0) +                           \
+   (few > 2 ? (xi[2][l] - zj[2]) * (xi[2][l] - zj[2]) : 0))
 
 /* the same for any number of coordinates: s[l], whole rows at a time */
 static inline __attribute__((always_inline)) void TileDistances(int dim, const gram_real *restrict x, long ldx,
@@ -52,8 +53,9 @@ static inline __attribute__((always_inline)) void TileDistances(int dim, const g
   }
 }
 
+/* few: 1, 2 or 3 coordinates as a literal, or TILE_ANY */
 static inline __attribute__((always_inline)) void
-TileApply_Inline(GramRadial type, int dim, int width, bool both, long m, long n, const gram_real *restrict x, long ldx,
+TileApply_Inline(GramRadial type, int few, int dim, int width, bool both, long m, long n, const gram_real *restrict x, long ldx,
                  const gram_real *restrict z, long ldz, const gram_real *restrict v, double *restrict y,
                  const gram_real *restrict w, double *restrict u)
 {
@@ -67,7 +69,7 @@ TileApply_Inline(GramRadial type, int dim, int width, bool both, long m, long n,
       const long rows = m - i0 < TILE_ROWS ? m - i0 : TILE_ROWS;
       gram_real  xi[3][TILE_ROWS], yi[GRAM_TILE_WIDTH][TILE_ROWS], wi[GRAM_TILE_WIDTH][TILE_ROWS];
 
-      for (int c = 0; c < (dim < 3 ? dim : 3); c++) {
+      for (int c = 0; c < few; c++) {
         for (int l = 0; l < TILE_ROWS; l++) xi[c][l] = x[c * ldx + i0 + l];
       }
       for (int r = 0; r < width; r++) {
@@ -75,18 +77,18 @@ TileApply_Inline(GramRadial type, int dim, int width, bool both, long m, long n,
         for (int l = 0; both && l < TILE_ROWS; l++) wi[r][l] = l < rows ? w[(i0 + l) * width + r] : 0;
       }
       for (long j = 0; j < cols; j++) {
-        const gram_real  zj[3] = {z[j0 + j], dim > 1 ? z[ldz + j0 + j] : 0, dim > 2 ? z[2 * ldz + j0 + j] : 0};
+        const gram_real  zj[3] = {z[j0 + j], few > 1 ? z[ldz + j0 + j] : 0, few > 2 ? z[2 * ldz + j0 + j] : 0};
         gram_real        s[TILE_ROWS], p[TILE_ROWS];
         gram_real       *uj0 = uj + j * width * TILE_LANES;
         const gram_real *vj  = v + (j0 + j) * width;
 
-        if (dim > 3) TileDistances(dim, x + i0, ldx, z + j0 + j, ldz, s);
+        if (few == TILE_ANY) TileDistances(dim, x + i0, ldx, z + j0 + j, ldz, s);
         if (width == 1) { /* one loop: the profile goes from register to sum */
           const gram_real vj0 = vj[0];
 
 #pragma omp simd
           for (int l = 0; l < TILE_ROWS; l++) {
-            const gram_real k = RadialEval(type, dim > 3 ? s[l] : TILE_DISTANCE(l));
+            const gram_real k = RadialEval(type, few == TILE_ANY ? s[l] : TILE_DISTANCE(l));
 
             yi[0][l] += k * vj0;
             if (both) p[l] = k * wi[0][l];
@@ -99,7 +101,7 @@ TileApply_Inline(GramRadial type, int dim, int width, bool both, long m, long n,
           }
         } else {
 #pragma omp simd
-          for (int l = 0; l < TILE_ROWS; l++) p[l] = RadialEval(type, dim > 3 ? s[l] : TILE_DISTANCE(l));
+          for (int l = 0; l < TILE_ROWS; l++) p[l] = RadialEval(type, few == TILE_ANY ? s[l] : TILE_DISTANCE(l));
           for (int r = 0; r < width; r++) {
             const gram_real vjr = vj[r];
 
@@ -138,48 +140,34 @@ TileEntries_Inline(GramRadial type, int dim, long m, long n, const gram_real *re
 {
   for (long i0 = 0; i0 < m; i0 += TILE_ROWS) {
     const long rows = m - i0 < TILE_ROWS ? m - i0 : TILE_ROWS;
-    gram_real  xi[3][TILE_ROWS];
 
-    for (int c = 0; c < (dim < 3 ? dim : 3); c++) {
-      for (int l = 0; l < TILE_ROWS; l++) xi[c][l] = x[c * ldx + i0 + l];
-    }
     for (long j = 0; j < n; j++) {
-      const gram_real zj[3] = {z[j], dim > 1 ? z[ldz + j] : 0, dim > 2 ? z[2 * ldz + j] : 0};
-      gram_real       s[TILE_ROWS];
+      gram_real s[TILE_ROWS];
 
-      if (dim > 3) TileDistances(dim, x + i0, ldx, z + j, ldz, s);
+      TileDistances(dim, x + i0, ldx, z + j, ldz, s);
 #pragma omp simd
-      for (int l = 0; l < TILE_ROWS; l++) s[l] = RadialEval(type, dim > 3 ? s[l] : TILE_DISTANCE(l));
+      for (int l = 0; l < TILE_ROWS; l++) s[l] = RadialEval(type, s[l]);
       for (long l = 0; l < rows; l++) a[j * lda + i0 + l] = s[l];
     }
   }
 }
 
-#define TILE_ARGS type, dim, width, w != NULL, m, n, x, ldx, z, ldz, v, y, w, u
-
-/* literals for the profile, then the coordinates, then the right-hand sides, then the transposed product */
-#define TILE_BOTH(T, D, W)                                                              \
-  if (w) TileApply_Inline(T, D, W, true, m, n, x, ldx, z, ldz, v, y, w, u);             \
-  else TileApply_Inline(T, D, W, false, m, n, x, ldx, z, ldz, v, y, NULL, NULL);        \
+/* literals for the profile, for up to three coordinates, for one right-hand side and for the transposed product */
+#define TILE_BOTH(T, D, W)                                                       \
+  if (w) TileApply_Inline(T, D, dim, W, true, m, n, x, ldx, z, ldz, v, y, w, u);      \
+  else TileApply_Inline(T, D, dim, W, false, m, n, x, ldx, z, ldz, v, y, NULL, NULL); \
   return;
-#define TILE_WIDTHS(T, D)             \
-  if (width == 1) { TILE_BOTH(T, D, 1) } \
-  TILE_BOTH(T, D, width)
-#define TILE_DIMS(T, CALL)    \
-  switch (dim) {              \
-  case 1: CALL(T, 1)          \
-  case 2: CALL(T, 2)          \
-  case 3: CALL(T, 3)          \
-  default: CALL(T, dim)       \
-  }
-#define TILE_CASE_APPLY(UPPER, Camel, name, twonu, order, unit) \
-  case GRAM_RADIAL_##UPPER: TILE_DIMS(GRAM_RADIAL_##UPPER, TILE_WIDTHS)
-
-#define TILE_ENTRIES(T, D)                                             \
-  TileEntries_Inline(T, D, m, n, x, ldx, z, ldz, a, lda);              \
-  return;
+#define TILE_CASE_APPLY(UPPER, Camel, name, twonu, order, unit)         \
+  case GRAM_RADIAL_##UPPER:                                             \
+    if (width > 1) { TILE_BOTH(GRAM_RADIAL_##UPPER, TILE_ANY, width) }  \
+    switch (dim) {                                                      \
+    case 1: TILE_BOTH(GRAM_RADIAL_##UPPER, 1, 1)                        \
+    case 2: TILE_BOTH(GRAM_RADIAL_##UPPER, 2, 1)                        \
+    case 3: TILE_BOTH(GRAM_RADIAL_##UPPER, 3, 1)                        \
+    default: TILE_BOTH(GRAM_RADIAL_##UPPER, TILE_ANY, 1)                \
+    }
 #define TILE_CASE_ENTRIES(UPPER, Camel, name, twonu, order, unit) \
-  case GRAM_RADIAL_##UPPER: TILE_DIMS(GRAM_RADIAL_##UPPER, TILE_ENTRIES)
+  case GRAM_RADIAL_##UPPER: TileEntries_Inline(GRAM_RADIAL_##UPPER, dim, m, n, x, ldx, z, ldz, a, lda); return;
 
 void TILE_NAME(GramTileApply)(GramRadial type, int dim, int width, long m, long n, const gram_real *x, long ldx,
                               const gram_real *z, long ldz, const gram_real *v, double *y, const gram_real *w,

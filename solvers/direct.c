@@ -4,9 +4,12 @@
 #define STRIP 64 /* columns evaluated at once */
 
 struct _p_GramDirect {
-  Mat        F;            /* the matrix, then its factor */
-  Vec        b, x;         /* laid out as F */
-  VecScatter from_A;       /* rows of A to rows of F */
+  MPI_Comm     active;        /* the ranks that hold the matrix; MPI_COMM_NULL on the others */
+  Mat          F;             /* the matrix, then its factor; NULL on ranks that are not active */
+  Vec          b, x;          /* laid out as F; likewise */
+  PetscMPIInt *counts, *from; /* rows of F on each rank of A's communicator, and the first of them */
+  VecScatter   gather;        /* a Vec of A to all its rows on every rank */
+  Vec          all;
 };
 
 /* One rank: the lower triangle straight into the array LAPACK will factor. */
@@ -59,8 +62,6 @@ static PetscErrorCode FillScaLAPACK(Mat A, Mat F)
   PetscCall(ISRestoreIndices(cols, &col));
   PetscCall(ISDestroy(&rows));
   PetscCall(ISDestroy(&cols));
-  PetscCall(MatAssemblyBegin(F, MAT_FINAL_ASSEMBLY));
-  PetscCall(MatAssemblyEnd(F, MAT_FINAL_ASSEMBLY));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 #endif
@@ -72,7 +73,6 @@ static PetscErrorCode Factor(Mat F, PetscBool *spd)
   PetscErrorCode ierr;
 
   PetscFunctionBegin;
-  PetscCall(MatSetOption(F, MAT_SPD, PETSC_TRUE));
   PetscCall(PetscPushErrorHandler(PetscReturnErrorHandler, NULL));
   ierr = MatCholeskyFactor(F, NULL, NULL);
   PetscCall(PetscPopErrorHandler());
@@ -81,40 +81,64 @@ static PetscErrorCode Factor(Mat F, PetscBool *spd)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* MATSCALAPACK wants equal local sizes but for the last rank: as many ranks as allow that. */
+static PetscMPIInt ActiveRanks(PetscInt n, PetscMPIInt size)
+{
+  while (size > 1 && (PetscInt64)(size - 1) * ((n + size - 1) / size) >= n) size--;
+  return size;
+}
+
+static PetscErrorCode FactorActive(Mat A, PetscInt n, PetscMPIInt ranks, GramDirect d, PetscBool *spd)
+{
+  PetscFunctionBegin;
+  if (ranks == 1) {
+    PetscCall(MatCreateSeqDense(d->active, n, n, NULL, &d->F));
+    PetscCall(MatSetOption(d->F, MAT_SPD, PETSC_TRUE)); /* potrf, not sytrf */
+    PetscCall(FillLAPACK(A, d->F));
+  } else {
+#if defined(PETSC_HAVE_SCALAPACK)
+    PetscCall(MatCreateScaLAPACK(d->active, PETSC_DECIDE, PETSC_DECIDE, n, n, 0, 0, &d->F));
+    PetscCall(FillScaLAPACK(A, d->F));
+#endif
+  }
+  PetscCall(MatAssemblyBegin(d->F, MAT_FINAL_ASSEMBLY));
+  PetscCall(MatAssemblyEnd(d->F, MAT_FINAL_ASSEMBLY));
+  PetscCall(Factor(d->F, spd));
+  PetscCall(MatCreateVecs(d->F, &d->x, &d->b));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramDirectCreate(Mat A, GramDirect *direct, PetscBool *spd)
 {
   MPI_Comm    comm;
-  PetscMPIInt size;
-  PetscInt    n;
+  PetscMPIInt size, rank, ranks, mine;
+  PetscInt    n, n_local = 0;
   Vec         a;
   GramDirect  d;
 
   PetscFunctionBegin;
   PetscCall(PetscObjectGetComm((PetscObject)A, &comm));
   PetscCallMPI(MPI_Comm_size(comm, &size));
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
   PetscCall(MatGetSize(A, &n, NULL));
-  GramCheckResource((PetscReal)n * (PetscReal)n / size < (PetscReal)PETSC_MAX_INT, comm,
+  ranks = ActiveRanks(n, size);
+  GramCheckResource(ranks == 1 || PetscDefined(HAVE_SCALAPACK), comm, "solve.method direct: this PETSc has no ScaLAPACK; use one rank");
+  GramCheckResource((PetscReal)n * (PetscReal)n / ranks < (PetscReal)PETSC_MAX_INT, comm,
                     "solve.method direct: a rank's share of %" PetscInt_FMT " x %" PetscInt_FMT
                     " entries exceeds PETSc's integers; use more ranks or solve.method iterative",
                     n, n);
   PetscCall(PetscNew(&d));
-  if (size == 1) {
-    PetscCall(MatCreateSeqDense(PETSC_COMM_SELF, n, n, NULL, &d->F));
-    PetscCall(FillLAPACK(A, d->F));
-    PetscCall(MatAssemblyBegin(d->F, MAT_FINAL_ASSEMBLY));
-    PetscCall(MatAssemblyEnd(d->F, MAT_FINAL_ASSEMBLY));
-  } else {
-#if defined(PETSC_HAVE_SCALAPACK)
-    PetscCall(MatCreateScaLAPACK(comm, PETSC_DECIDE, PETSC_DECIDE, n, n, 0, 0, &d->F));
-    PetscCall(FillScaLAPACK(A, d->F));
-#else
-    GramCheckResource(PETSC_FALSE, comm, "solve.method direct: this PETSc has no ScaLAPACK; use one rank");
-#endif
-  }
-  PetscCall(Factor(d->F, spd));
-  PetscCall(MatCreateVecs(d->F, &d->x, &d->b));
+  PetscCallMPI(MPI_Comm_split(comm, rank < ranks ? 0 : MPI_UNDEFINED, rank, &d->active));
+  if (rank < ranks) PetscCall(FactorActive(A, n, ranks, d, spd));
+  PetscCallMPI(MPI_Bcast(spd, 1, MPIU_BOOL, 0, comm));
+  if (d->b) PetscCall(VecGetLocalSize(d->b, &n_local));
+
+  PetscCall(PetscMalloc2(size, &d->counts, size, &d->from));
+  mine = (PetscMPIInt)n_local;
+  PetscCallMPI(MPI_Allgather(&mine, 1, MPI_INT, d->counts, 1, MPI_INT, comm));
+  for (PetscMPIInt r = 0, total = 0; r < size; total += d->counts[r], r++) d->from[r] = total;
   PetscCall(MatCreateVecs(A, &a, NULL));
-  PetscCall(VecScatterCreate(a, NULL, d->b, NULL, &d->from_A));
+  PetscCall(VecScatterCreateToAll(a, &d->gather, &d->all));
   PetscCall(VecDestroy(&a));
   *direct = d;
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -122,23 +146,51 @@ PetscErrorCode GramDirectCreate(Mat A, GramDirect *direct, PetscBool *spd)
 
 PetscErrorCode GramDirectDestroy(GramDirect *direct)
 {
+  GramDirect d = *direct;
+
   PetscFunctionBegin;
-  if (!*direct) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(VecScatterDestroy(&(*direct)->from_A));
-  PetscCall(VecDestroy(&(*direct)->b));
-  PetscCall(VecDestroy(&(*direct)->x));
-  PetscCall(MatDestroy(&(*direct)->F));
+  if (!d) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(VecScatterDestroy(&d->gather));
+  PetscCall(VecDestroy(&d->all));
+  PetscCall(VecDestroy(&d->b));
+  PetscCall(VecDestroy(&d->x));
+  PetscCall(MatDestroy(&d->F));
+  PetscCall(PetscFree2(d->counts, d->from));
+  if (d->active != MPI_COMM_NULL) PetscCallMPI(MPI_Comm_free(&d->active));
   PetscCall(PetscFree(*direct));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* The layouts of A and F differ and F may live on fewer ranks, so right-hand sides pass through all rows on every
+   rank: 8 N bytes, as a product with A takes too. */
 PetscErrorCode GramDirectSolve(GramDirect d, Vec b, Vec x)
 {
+  MPI_Comm    comm;
+  PetscMPIInt rank;
+  PetscInt    first, n;
+  PetscReal  *all, *part;
+  const PetscReal *solved = NULL;
+
   PetscFunctionBegin;
-  PetscCall(VecScatterBegin(d->from_A, b, d->b, INSERT_VALUES, SCATTER_FORWARD));
-  PetscCall(VecScatterEnd(d->from_A, b, d->b, INSERT_VALUES, SCATTER_FORWARD));
-  PetscCall(MatSolve(d->F, d->b, d->x));
-  PetscCall(VecScatterBegin(d->from_A, d->x, x, INSERT_VALUES, SCATTER_REVERSE));
-  PetscCall(VecScatterEnd(d->from_A, d->x, x, INSERT_VALUES, SCATTER_REVERSE));
+  PetscCall(PetscObjectGetComm((PetscObject)b, &comm));
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  PetscCall(VecScatterBegin(d->gather, b, d->all, INSERT_VALUES, SCATTER_FORWARD));
+  PetscCall(VecScatterEnd(d->gather, b, d->all, INSERT_VALUES, SCATTER_FORWARD));
+  PetscCall(VecGetArray(d->all, &all));
+  if (d->F) {
+    PetscCall(VecGetArrayWrite(d->b, &part));
+    PetscCall(PetscArraycpy(part, all + d->from[rank], d->counts[rank]));
+    PetscCall(VecRestoreArrayWrite(d->b, &part));
+    PetscCall(MatSolve(d->F, d->b, d->x));
+    PetscCall(VecGetArrayRead(d->x, &solved));
+  }
+  PetscCallMPI(MPI_Allgatherv(solved, d->counts[rank], MPIU_REAL, all, d->counts, d->from, MPIU_REAL, comm));
+  if (d->F) PetscCall(VecRestoreArrayRead(d->x, &solved));
+  PetscCall(VecGetOwnershipRange(x, &first, NULL));
+  PetscCall(VecGetLocalSize(x, &n));
+  PetscCall(VecGetArrayWrite(x, &part));
+  PetscCall(PetscArraycpy(part, all + first, n));
+  PetscCall(VecRestoreArrayWrite(x, &part));
+  PetscCall(VecRestoreArray(d->all, &all));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

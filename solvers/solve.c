@@ -312,7 +312,7 @@ static PetscErrorCode Certify(Mat A_true, Mat Y, Mat C, PetscInt q, PetscReal rt
   for (PetscInt r = 0; r < q; r++) {
     const PetscBool within = (PetscBool)(norm_r[r] <= PetscMax(rtol * norm_b[r], atol));
 
-    report->backward_error = PetscMax(report->backward_error, norm_r[r] / (report->norm_A * norm_x[r] + norm_b[r] + PETSC_MIN_REAL * 4));
+    report->backward_error = PetscMax(report->backward_error, norm_r[r] / (report->norm_A * norm_x[r] + norm_b[r] + 1e-300));
     met   = (PetscBool)(met && within);
     floor = (PetscBool)(floor && (within || norm_r[r] <= PETSC_MACHINE_EPSILON * report->norm_A * norm_x[r]));
   }

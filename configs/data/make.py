@@ -56,7 +56,7 @@ def protein(shared, folder):
         about = {k: f.attrs[k] for k in ("source", "licence")}
     x, y = float32(x, y)  # the source has 5 digits
     train, test = (np.flatnonzero(rows).astype(np.int32) for rows in (~held_back, held_back))
-    write(folder / "protein.h5", about, {"y": ("residual size, rescaled",)},
+    write(folder / "protein.h5", about, {"y": ("rescaled residual size",)},
           x=x, y=y, train=train, test=test)
 
 

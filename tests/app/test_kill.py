@@ -11,7 +11,7 @@ import numpy as np
 
 import gramarye as g
 
-N, GRID = 3000, [250, 250]  # a second or so, and 1.5 MB of predictions to be caught writing
+N, GRID = 3000, [400, 400]  # a second or so, and 4 MB of predictions to be caught writing
 
 
 def config(folder, alpha):
@@ -68,9 +68,9 @@ def kill(process, ranks):
 
 
 def wait_for_writing(process, folder, known):
-    """Until a file that was not there appears in the output's folder: the temporary one."""
+    """Until a file that was not there appears beside the output: the temporary one (MPI tests locks beside the input)."""
     while process.poll() is None:
-        if any(name not in known for name in os.listdir(folder)):
+        if any(name not in known and "out" in name for name in os.listdir(folder)):
             return
         time.sleep(0)
 
@@ -101,7 +101,7 @@ def kills(args, folder, ranks, spread, late):
         process = start(args, folder, paths, ranks)
         if moment == "writing":
             wait_for_writing(process, folder, known)
-            time.sleep(random.choice((0, 0, random.uniform(0, 0.005), random.uniform(0, 0.03))))
+            time.sleep(random.choice((0, random.uniform(0, 0.003), random.uniform(0, 0.01))))
         else:
             time.sleep(moment)
         kill(process, ranks)

@@ -128,8 +128,9 @@ def not_converged(args, folder):
             g.check(m["run@reason"] not in ("", "working_accuracy"), f"{what}: reason {m['run@reason']}")
             g.check(m["coefficients"].any() and "target/mean" in m, f"{what}: result not written")
             g.check("converge" in (r.out + "".join(r.err)).lower(), f"{what}: not said")
-    r = g.run(args.program, "solve", merged({"solve_method": "iterative"}), args=["-ksp_max_it", 0], folder=folder)
-    g.succeeded("no iterations", r, (2, 3))
+    for most in 0, -5:
+        r = g.run(args.program, "solve", merged({"solve_method": "iterative"}), args=["-ksp_max_it", most], folder=folder)
+        g.succeeded(f"-ksp_max_it {most}", r, (2, 3))
 
 
 def singular(args, folder):
@@ -163,7 +164,7 @@ def products(args, folder):
     reference, _ = solve(args, folder, "backend ref", {"solve_method": "iterative", "backend": "ref"})
     if reference is None:
         return
-    for changes in {"symmetric": True}, {"symmetric": False}, {"reproducible": True}, {"grid": "1d"}:
+    for changes in {"symmetric": True}, {"symmetric": False}, {"grid": "1d"}:
         for n in 1, 3:
             what = f"product {changes} on {n} ranks"
             m, _ = solve(args, folder, what, {"solve_method": "iterative", "backend": "cpu", "product": changes}, n)
@@ -174,14 +175,13 @@ def products(args, folder):
 
 def precision(args, folder):
     """single is single: whatever it reaches, the residual stated is recomputed in double and the exit code fits it."""
-    for name, rtol in ("single", 1e-3), ("single", 1e-10), ("mixed", 1e-10):
-        what = f"precision {name}, rtol {rtol:g}"
-        m, r = solve(args, folder, what, {"solve_method": "iterative", "product": dict(precision=name),
-                                          "ksp": dict(rtol=rtol, max_it=2000)}, codes=(0,) if (name, rtol) != ("single", 1e-10)
-                     else (0, 3))
+    for rtol, codes in (1e-3, (0,)), (1e-10, (0, 3)):
+        what = f"single precision, rtol {rtol:g}"
+        m, r = solve(args, folder, what, {"solve_method": "iterative", "product": dict(precision="single"),
+                                          "ksp": dict(rtol=rtol, max_it=2000)}, codes=codes)
         if m:
             own = honest(what, m, F(X))
-            g.check(m["run@precision"] == name, f"{what}: run@precision {m['run@precision']}")
+            g.check(m["run@precision"] == "single", f"{what}: run@precision {m['run@precision']}")
             if r.code == 0:
                 g.check(own <= 2 * rtol or m["run@reason"] == "working_accuracy",
                         f"{what}: exit code 0 with residual {own:.3g} and reason {m['run@reason']}")
@@ -215,7 +215,7 @@ def main():
             with tempfile.TemporaryDirectory() as folder:
                 g.write(os.path.join(folder, "data.h5"), x=X, y=F(X), y1=F(X)[:, 0])
                 g.write(os.path.join(folder, "target.h5"), x=T, y=F(T), y1=F(T)[:, 0])
-                test(args, folder)
+                g.attempt(test, args, folder)
     g.finish()
 
 
