@@ -91,7 +91,7 @@ def draw_map(ax, x, v, degrees, title, **style):
         surface = v[np.lexsort(x.T)].reshape(len(w), len(u))
         drawn = ax.pcolormesh(turn(u), turn(w), surface, shading="gouraud", rasterized=True, **style)
     else:
-        drawn = ax.scatter(*turn(x.T), c=v, s=np.clip(15000 / len(x), 0.4, 9), lw=0, rasterized=True, **style)
+        drawn = ax.scatter(*turn(x.T), c=v, s=np.clip(15000 / len(x), 2, 9), lw=0, rasterized=True, **style)
     if ax.name == "mollweide":
         ax.grid(lw=0.3, color="0.6")
         ax.set(xticklabels=[], yticklabels=[])
@@ -113,9 +113,9 @@ def draw(f, figure):
     model = "coefficients" in f and "gradient_coefficients" not in f and not len(f.get("tail", ()))
     model = model and text(f["kernel"].attrs["type"]) in PROFILES  # evaluate() knows it
     if (error if d > 2 else target) is None and not (d == 2 and model):
-        sys.exit("no targets to draw")
+        sys.exit("nothing to draw: no targets, or no known values of them")
     figure.suptitle(find_title(f, error, unit))
-    cells, side = figure.add_gridspec(2, 5), error is not None or len(history) > 3
+    cells, side = figure.add_gridspec(2, 5), error is not None or len(history) > 1
     ax = figure.add_subplot(cells[:, : 3 if side else 5], **globe)
     if d == 1:
         if model:  # y is not in the file, but y = mean(x) + alpha a
@@ -134,8 +134,11 @@ def draw(f, figure):
         ax, top = figure.add_subplot(cells[0, 3:], **globe), np.percentile(abs(error), 98)
         draw_map(ax, target[0], error, degrees or sphere, error_label, cmap="coolwarm", vmin=-top, vmax=top)
     rest = cells[1:, 3:] if d == 2 and error is not None else cells[:, 3:]
-    if len(history) > 3:
-        figure.add_subplot(rest, xlabel="iteration", title="relative residual").semilogy(history)
+    if len(history) > 1:
+        steps = "iteration" if f["run"].attrs["iterations"] else "0: zero, 1: factorisation, then refinements"
+        ax = figure.add_subplot(rest, xlabel=steps, title="relative residual")
+        ax.semilogy(history, marker="o" if len(history) < 20 else "")
+        ax.xaxis.get_major_locator().set_params(integer=True)
     elif error is not None:
         ax = figure.add_subplot(rest, xlabel=error_label, title="number of targets")
         ax.hist(error, 80, range=np.percentile(error, (0.5, 99.5)))

@@ -257,13 +257,14 @@ static PetscReal LargestRatio(PetscInt q, const PetscReal *norm, const PetscReal
 /* Cholesky, then x += A^-1 (y - A x) while that halves the residual. */
 static PetscErrorCode SolveDirect(Mat A, Mat A_true, Mat Y, Mat C, PetscInt q, GramReport *report)
 {
-  PetscReal *norm_b, *norm_r, *norm_x, before = PETSC_INFINITY;
+  PetscReal *norm_b, *norm_r, *norm_x, before = PETSC_INFINITY, now;
   GramDirect direct;
   PetscBool  spd;
   Mat        R;
 
   PetscFunctionBegin;
-  PetscCall(PetscMalloc1(REFINEMENTS + 1, &report->history));
+  PetscCall(PetscMalloc1(REFINEMENTS + 2, &report->history));
+  report->history[report->n_history++] = 1; /* x = 0 */
   PetscCall(PetscTimeSubtract(&report->setup_seconds));
   PetscCall(GramDirectCreate(A, &direct, &spd));
   PetscCall(PetscTimeAdd(&report->setup_seconds));
@@ -285,10 +286,10 @@ static PetscErrorCode SolveDirect(Mat A, Mat A_true, Mat Y, Mat C, PetscInt q, G
       PetscCall(MatDenseRestoreColumnVecRead(R, r, &res));
     }
     PetscCall(Residual(A_true, Y, C, R, norm_r, norm_x, &report->norm_A));
-    report->history[step] = LargestRatio(q, norm_r, norm_b);
-    report->n_history     = step + 1;
-    if (report->history[step] > before / 2 || report->history[step] == 0) break;
-    before = report->history[step];
+    now                                  = LargestRatio(q, norm_r, norm_b);
+    report->history[report->n_history++] = now;
+    if (now > before / 2 || now == 0) break;
+    before = now;
   }
   PetscCall(MatDestroy(&R));
   PetscCall(PetscFree3(norm_b, norm_r, norm_x));

@@ -21,7 +21,7 @@ typedef struct {
   PetscReal       norm_A;            /* ||A||_1 */
   PetscInt        n_history;         /* entries of history */
   PetscReal      *history;           /* relative residual after each iteration of the slowest column, on all ranks;
-                                        direct: after the factorisation and after each refinement */
+                                        direct: 1 for x = 0, after the factorisation, after each refinement */
   PetscLogDouble  setup_seconds, solve_seconds;
   PetscLogDouble  pairs_per_second;  /* M N products / seconds in products; 0 when there were none */
 } GramReport;

@@ -11,7 +11,7 @@ import numpy as np
 
 import gramarye as g
 
-N, GRID = 3000, [400, 400]  # a second or so, and 4 MB of predictions to be caught writing
+N, GRID = 3000, [300, 300]  # a second or so, and 2 MB of predictions to be caught writing
 
 
 def config(folder, alpha):
@@ -101,7 +101,7 @@ def kills(args, folder, ranks, spread, late):
         process = start(args, folder, paths, ranks)
         if moment == "writing":
             wait_for_writing(process, folder, known)
-            time.sleep(random.choice((0, random.uniform(0, 0.003), random.uniform(0, 0.01))))
+            time.sleep(random.choice((0, random.uniform(0, 0.003), random.uniform(0, 0.02))))
         else:
             time.sleep(moment)
         kill(process, ranks)
