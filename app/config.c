@@ -1,6 +1,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <libgen.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,12 @@ static const struct {
     {"product_tolerance", KEY_REAL, "0, 0.0"},
     {"backend", KEY_TEXT, NULL},
     {"solve_method", KEY_TEXT, NULL},
+    {"ksp_type", KEY_TEXT, NULL}, /* PETSc's, but its own message about a bad value would not name them */
+    {"ksp_rtol", KEY_REAL, NULL},
+    {"ksp_atol", KEY_REAL, NULL},
+    {"ksp_divtol", KEY_REAL, NULL},
+    {"ksp_max_it", KEY_INT, NULL},
+    {"pc_type", KEY_TEXT, NULL},
     {"output_file", KEY_PATH, NULL},
     {"output_loo", KEY_BOOL, "false, no, off, 0"},
     {"output_vtk", KEY_PATH, "none"},
@@ -109,29 +116,61 @@ static const struct {
     {"bench_repeats", KEY_INT, NULL},
 };
 
-/* Where PETSc's own options begin; the second list is read by PetscFinalize(), so it is never left over. */
-static const char *const petsc[] = {
-    "ksp_", "pc_", "tao_", "mat_", "vec_", "log_", "options_", "sub_", "mg_", "fieldsplit_", "is_", "sf_", "dm_", "viewer_",
-    "malloc", "on_error", "error_output", "fp_trap", "info", "help", "citations", "version", "memory_view", "objects_dump",
-    "no_signal_handler", "debug", "start_in_debugger", "stop_for_debugger", "get_total_flops", "petsc_", "cuda_", "device_",
-    "use_gpu", "blas_", "check", "skip_petscrc", "random_", "matmatmult_", "matproduct_", "h", "v", "draw_", "x_virtual", "nox"};
-static const char *const final[] = {"log_", "options_", "malloc", "citations", "memory_view", "objects_dump", "get_total_flops",
-                                    "info", "help", "version", "petsc_", "skip_petscrc", "no_signal_handler", "on_error",
-                                    "error_output", "fp_trap", "debug", "check", "use_gpu", "cuda_", "device_", "nox"};
+/* PETSc's own options: by how they begin, and whole names. */
+static const char *const petsc_groups[] = {
+    "ksp_",    "pc_",     "tao_",        "mat_",        "vec_",  "log_",     "options_",
+    "sub_",    "mg_",     "fieldsplit_", "is_",         "sf_",   "dm_",      "viewer_",
+    "malloc_", "info_",   "citations_",  "petsc_",      "cuda_", "device_",  "use_gpu_",
+    "blas_",   "random_", "matmatmult_", "matproduct_", "draw_", "on_error_"};
+static const char *const petsc_names[] = {"malloc",
+                                          "info",
+                                          "help",
+                                          "h",
+                                          "v",
+                                          "version",
+                                          "citations",
+                                          "error_output_stdout",
+                                          "error_output_none",
+                                          "fp_trap",
+                                          "memory_view",
+                                          "objects_dump",
+                                          "no_signal_handler",
+                                          "debug_terminal",
+                                          "start_in_debugger",
+                                          "stop_for_debugger",
+                                          "get_total_flops",
+                                          "check_pointer_intensity",
+                                          "checkstack",
+                                          "checkfunctionlist",
+                                          "skip_petscrc",
+                                          "nox"};
 
-static PetscBool StartsLike(const char *name, size_t n, const char *const prefixes[])
+/* Those of them that PetscFinalize() reads, so that they are never left over. */
+static const char *const petsc_late[] = {"log_",   "options_", "malloc_", "info_",    "citations_",
+                                         "petsc_", "cuda_",    "device_", "use_gpu_", "on_error_"};
+
+static PetscBool StartsLike(const char *name, size_t n, const char *const groups[])
 {
   for (size_t i = 0; i < n; i++) {
-    const size_t length = strlen(prefixes[i]);
-
-    if (length == 1 ? !strcmp(name, prefixes[i]) : !strncasecmp(name, prefixes[i], length)) return PETSC_TRUE;
+    if (!strncasecmp(name, groups[i], strlen(groups[i]))) return PETSC_TRUE;
   }
   return PETSC_FALSE;
 }
 
+static PetscBool IsPetscName(const char *name)
+{
+  for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(petsc_names); i++) {
+    if (!strcasecmp(name, petsc_names[i])) return PETSC_TRUE;
+  }
+  return PETSC_FALSE;
+}
 
+/* the command line, before PETSc */
 
-static PetscBool IsOption(const char *arg) { return (PetscBool)(arg[0] == '-' && isalpha((unsigned char)arg[1])); }
+static PetscBool IsOption(const char *arg)
+{
+  return (PetscBool)(arg[0] == '-' && isalpha((unsigned char)arg[1]));
+}
 
 void GramCommandParse(int argc, char **argv, GramCommand *c, char problem[], size_t size)
 {
@@ -150,7 +189,10 @@ void GramCommandParse(int argc, char **argv, GramCommand *c, char problem[], siz
   c->args   = argv + i;
   for (; i < argc; i++) { /* -key value, or -flag: what follows a value must be a key again */
     if (!IsOption(argv[i])) {
-      (void)snprintf(problem, size, "argument '%s' is neither a config (these come before the options) nor the value of a key", argv[i]);
+      (void)snprintf(
+          problem, size,
+          "argument '%s' is neither a config (these come before the options) nor the value of a key",
+          argv[i]);
       return;
     }
     if (i + 1 < argc && !IsOption(argv[i + 1])) i++;
@@ -181,11 +223,13 @@ static void InspectNode(yaml_document_t *document, const char *path, int index, 
 
   if (!node || problem[0]) return;
   if (node->type == YAML_SEQUENCE_NODE) {
-    for (yaml_node_item_t *item = node->data.sequence.items.start; item < node->data.sequence.items.top; item++) {
+    for (yaml_node_item_t *item = node->data.sequence.items.start; item < node->data.sequence.items.top;
+         item++) {
       yaml_node_t *child = yaml_document_get_node(document, *item);
 
       if (child->type == YAML_SCALAR_NODE || problem[0]) continue;
-      (void)snprintf(problem, size, "%s:%zu: a list holds numbers or words, not lists or keys", path, child->start_mark.line + 1);
+      (void)snprintf(problem, size, "%s:%zu: a list holds numbers or words, not lists or keys", path,
+                     child->start_mark.line + 1);
     }
   }
   if (node->type != YAML_MAPPING_NODE) return;
@@ -197,8 +241,8 @@ static void InspectNode(yaml_document_t *document, const char *path, int index, 
 
       if (problem[0] || key->type != YAML_SCALAR_NODE || other->type != YAML_SCALAR_NODE) continue;
       if (strcasecmp((char *)key->data.scalar.value, (char *)other->data.scalar.value)) continue;
-      (void)snprintf(problem, size, "%s:%zu: key '%s' appears twice (first in line %zu)", path, key->start_mark.line + 1,
-                     (char *)key->data.scalar.value, other->start_mark.line + 1);
+      (void)snprintf(problem, size, "%s:%zu: key '%s' appears twice (first in line %zu)", path,
+                     key->start_mark.line + 1, (char *)key->data.scalar.value, other->start_mark.line + 1);
     }
     InspectNode(document, path, pair->value, problem, size);
   }
@@ -213,10 +257,12 @@ static void InspectYAML(const char *path, FILE *file, char problem[], size_t siz
   (void)yaml_parser_initialize(&parser);
   yaml_parser_set_input_file(&parser, file);
   if (!yaml_parser_load(&parser, &document)) {
-    (void)snprintf(problem, size, "%s:%zu: %s", path, parser.problem_mark.line + 1, parser.problem ? parser.problem : "not YAML");
+    (void)snprintf(problem, size, "%s:%zu: %s", path, parser.problem_mark.line + 1,
+                   parser.problem ? parser.problem : "not YAML");
   } else {
     root = yaml_document_get_root_node(&document);
-    if (root && root->type != YAML_MAPPING_NODE) (void)snprintf(problem, size, "%s:1: a config holds 'key: value' lines", path);
+    if (root && root->type != YAML_MAPPING_NODE)
+      (void)snprintf(problem, size, "%s:1: a config holds 'key: value' lines", path);
     else InspectNode(&document, path, 1, problem, size);
     yaml_document_delete(&document);
   }
@@ -243,14 +289,13 @@ void GramConfigsInspect(MPI_Comm comm, const GramCommand *c, char problem[], siz
     FILE       *file = fopen(c->configs[i], "r");
 
     if (!file) (void)snprintf(problem, size, "config '%s': %s", c->configs[i], strerror(errno));
-    else if (!stat(c->configs[i], &st) && S_ISDIR(st.st_mode)) (void)snprintf(problem, size, "config '%s' is a folder", c->configs[i]);
+    else if (!stat(c->configs[i], &st) && S_ISDIR(st.st_mode))
+      (void)snprintf(problem, size, "config '%s' is a folder", c->configs[i]);
     else InspectYAML(c->configs[i], file, problem, size);
     if (file) (void)fclose(file);
   }
   (void)MPI_Bcast(problem, (int)size, MPI_CHAR, 0, comm);
 }
-
-
 
 /* kernel_length_scale -> kernel.length_scale: as it stands in a config */
 static void Dotted(const char *name, char dotted[], size_t size)
@@ -275,7 +320,8 @@ static int Distance(const char *a, const char *b)
 
     row[0] = i;
     for (int j = 1; j <= m; j++) {
-      const int above = row[j], change = diagonal + (tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]));
+      const int above  = row[j],
+                change = diagonal + (tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]));
 
       row[j]   = PetscMin(change, PetscMin(above, row[j - 1]) + 1);
       diagonal = above;
@@ -286,21 +332,25 @@ static int Distance(const char *a, const char *b)
 
 static const char *NearestKey(const char *name)
 {
-  static const char *const common[] = {"ksp_type", "ksp_rtol", "ksp_atol", "ksp_max_it", "ksp_monitor", "ksp_view", "pc_type", "log_view"};
-  const size_t             n = PETSC_STATIC_ARRAY_LENGTH(keys), all = n + PETSC_STATIC_ARRAY_LENGTH(common);
-  const char              *best  = keys[0].name;
-  int                      least = 1000;
+  const char *best  = keys[0].name;
+  int         least = 1000;
 
-  for (size_t i = 0; i < all; i++) {
-    const char *known = i < n ? keys[i].name : common[i - n], *word = strchr(known, '_');
-    int         d     = Distance(name, known);
+  for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(keys); i++) {
+    const char *word = strchr(keys[i].name, '_');
+    int         d    = Distance(name, keys[i].name);
 
     if (word) d = PetscMin(d, Distance(name, word + 1) + 1); /* the group forgotten */
     if (d >= least) continue;
     least = d;
-    best  = known;
+    best  = keys[i].name;
   }
   return best;
+}
+
+/* PETSc takes the last 32 bits of a longer number without a word */
+static PetscBool FitsInt(const char *value)
+{
+  return (PetscBool)(fabs(strtod(value, NULL)) <= (double)PETSC_MAX_INT);
 }
 
 static PetscErrorCode ParsesAs(KeyType type, const char *value, PetscBool *parses)
@@ -312,7 +362,8 @@ static PetscErrorCode ParsesAs(KeyType type, const char *value, PetscBool *parse
 
   PetscFunctionBegin;
   PetscCall(PetscPushErrorHandler(PetscReturnErrorHandler, NULL));
-  if (type == KEY_INT || type == KEY_INTS) ierr = PetscOptionsStringToInt(value, &whole);
+  if (type == KEY_INT || type == KEY_INTS)
+    ierr = FitsInt(value) ? PetscOptionsStringToInt(value, &whole) : GRAM_ERR_INPUT;
   else if (type == KEY_REAL || type == KEY_REALS) ierr = PetscOptionsStringToReal(value, &real);
   else if (type == KEY_BOOL && value[0]) ierr = PetscOptionsStringToBool(value, &flag);
   PetscCall(PetscPopErrorHandler());
@@ -322,7 +373,8 @@ static PetscErrorCode ParsesAs(KeyType type, const char *value, PetscBool *parse
 
 static PetscErrorCode CheckType(MPI_Comm comm, KeyType type, const char *dotted, const char *value)
 {
-  static const char *const expected[] = {"true or false", "a whole number", "whole numbers", "a number", "numbers", "a word", "a path"};
+  static const char *const expected[] = {"true or false", "a whole number", "whole numbers", "a number",
+                                         "numbers",       "a word",         "a path"};
   PetscBool                parses     = PETSC_TRUE;
   PetscToken               token;
   char                    *item;
@@ -353,6 +405,19 @@ static PetscBool IsListed(const char *value, const char *list)
   return PETSC_FALSE;
 }
 
+/* keys whose default is that there is none; elsewhere the word is a choice like others */
+static PetscBool MayBeNone(const char *name)
+{
+  static const char *const optional[] = {
+      "data_gradients", "data_index",  "data_limit", "target_file", "target_values",       "target_index",
+      "target_limit",   "target_grid", "model_file", "output_vtk",  "checkpoint_interval", "checkpoint_file"};
+
+  for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(optional); i++) {
+    if (!strcasecmp(name, optional[i])) return PETSC_TRUE;
+  }
+  return PETSC_FALSE;
+}
+
 static PetscErrorCode CheckKey(MPI_Comm comm, const char *name, const char *value)
 {
   char dotted[128], nearest[128];
@@ -360,6 +425,13 @@ static PetscErrorCode CheckKey(MPI_Comm comm, const char *name, const char *valu
   PetscFunctionBegin;
   if (!value) value = "";
   Dotted(name, dotted, sizeof dotted);
+  if (!strcasecmp(value, "none") && MayBeNone(name)) {
+    char option[128];
+
+    PetscCall(PetscSNPrintf(option, sizeof option, "-%s", name));
+    PetscCall(PetscOptionsClearValue(NULL, option));
+    PetscFunctionReturn(PETSC_SUCCESS);
+  }
   for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(keys); i++) {
     if (strcasecmp(name, keys[i].name)) continue;
     PetscCall(CheckType(comm, keys[i].type, dotted, value));
@@ -367,7 +439,8 @@ static PetscErrorCode CheckKey(MPI_Comm comm, const char *name, const char *valu
                    "%s: '%s' is not available in this version (%s)", dotted, value, keys[i].only);
     PetscFunctionReturn(PETSC_SUCCESS);
   }
-  if (StartsLike(name, PETSC_STATIC_ARRAY_LENGTH(petsc), petsc)) PetscFunctionReturn(PETSC_SUCCESS);
+  if (IsPetscName(name) || StartsLike(name, PETSC_STATIC_ARRAY_LENGTH(petsc_groups), petsc_groups))
+    PetscFunctionReturn(PETSC_SUCCESS);
   Dotted(NearestKey(name), nearest, sizeof nearest);
   GramCheckInput(PETSC_FALSE, comm, "unknown key '%s'; did you mean '%s'?", dotted, nearest);
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -399,12 +472,31 @@ static PetscErrorCode ResolvePaths(MPI_Comm comm, const GramCommand *c)
       if (keys[k].type != KEY_PATH || OnCommandLine(c, keys[k].name)) continue;
       PetscCall(PetscSNPrintf(option, sizeof option, "-%s", keys[k].name));
       PetscCall(PetscOptionsGetString(database, NULL, option, value, sizeof value, &set));
-      if (!set || !value[0]) continue;
+      if (!set || !value[0] || (!strcasecmp(value, "none") && MayBeNone(keys[k].name))) continue;
       PetscCall(PetscSNPrintf(resolved, sizeof resolved, "%s/%s", folder, value));
-      PetscCall(PetscOptionsSetValue(NULL, option, value[0] == '/' || !strcmp(folder, ".") ? value : resolved));
+      PetscCall(
+          PetscOptionsSetValue(NULL, option, value[0] == '/' || !strcmp(folder, ".") ? value : resolved));
     }
     PetscCall(PetscOptionsDestroy(&database));
   }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode KeepConfigs(MPI_Comm comm, const GramCommand *c)
+{
+  char        output[PETSC_MAX_PATH_LEN] = "result.h5";
+  struct stat a, b;
+  int         same = -1; /* the config that the output would replace */
+  PetscMPIInt rank;
+
+  PetscFunctionBegin;
+  PetscCall(PetscOptionsGetString(NULL, NULL, "-output_file", output, sizeof output, NULL));
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  for (int i = 0; rank == 0 && i < c->n_configs && !stat(output, &a); i++) {
+    if (!stat(c->configs[i], &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino) same = i;
+  }
+  PetscCallMPI(MPI_Bcast(&same, 1, MPI_INT, 0, comm));
+  GramCheckInput(same < 0, comm, "output.file: '%s' is the config '%s'", output, c->configs[same]);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -418,6 +510,7 @@ PetscErrorCode GramConfigCheck(MPI_Comm comm, const GramCommand *command)
   for (PetscInt i = 0; i < n; i++) PetscCall(CheckKey(comm, names[i], values[i]));
   PetscCall(PetscOptionsLeftRestore(NULL, &n, &names, &values));
   PetscCall(ResolvePaths(comm, command));
+  PetscCall(KeepConfigs(comm, command));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -429,8 +522,9 @@ PetscErrorCode GramConfigWarnUnused(MPI_Comm comm)
   PetscFunctionBegin;
   PetscCall(PetscOptionsLeftGet(NULL, &n, &names, &values));
   for (PetscInt i = 0; i < n; i++) {
-    if (!StartsLike(names[i], PETSC_STATIC_ARRAY_LENGTH(petsc), petsc)) continue; /* a key of another verb */
-    if (StartsLike(names[i], PETSC_STATIC_ARRAY_LENGTH(final), final)) continue;
+    if (!StartsLike(names[i], PETSC_STATIC_ARRAY_LENGTH(petsc_groups), petsc_groups))
+      continue; /* another verb's */
+    if (StartsLike(names[i], PETSC_STATIC_ARRAY_LENGTH(petsc_late), petsc_late)) continue;
     PetscCall(PetscFPrintf(comm, stderr, "gramarye: warning: PETSc option -%s was not used\n", names[i]));
   }
   PetscCall(PetscOptionsLeftRestore(NULL, &n, &names, &values));

@@ -51,8 +51,10 @@ static PetscErrorCode SayRegistered(MPI_Comm comm)
 {
 #define INFO_KERNEL(UPPER, Camel, name, twonu, order, unit) name " "
   PetscFunctionBegin;
-  PetscCall(GramSay(comm, "kernels", "%s", GRAM_RADIAL_LIST(INFO_KERNEL) "(matern with nu 0.5 is exponential)"));
-  PetscCall(GramSay(comm, "solvers", "direct; iterative: any KSP of PETSc (cg, fcg, pipecg, minres, gmres, ...)"));
+  PetscCall(
+      GramSay(comm, "kernels", "%s", GRAM_RADIAL_LIST(INFO_KERNEL) "(matern with nu 0.5 is exponential)"));
+  PetscCall(
+      GramSay(comm, "solvers", "direct; iterative: any KSP of PETSc (cg, fcg, pipecg, minres, gmres, ...)"));
   PetscCall(GramSay(comm, "pc", "none, jacobi"));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

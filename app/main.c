@@ -5,17 +5,19 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "h5.h"
 #include "progress.h"
 #include "verbs.h"
 
-static const char usage[] = "usage: gramarye VERB CONFIG.yaml [CONFIG.yaml ...] [-key value ...]\n"
-                            "\n"
-                            "  solve    fit a model, write it; predict at targets when they are given\n"
-                            "  predict  evaluate a model at targets\n"
-                            "  info     what this build and this machine can do (no config)\n"
-                            "\n"
-                            "Any key of a config can be given on the command line: kernel: {nu: 2.5} is -kernel_nu 2.5.\n"
-                            "-help with a verb and a config prints every option with its default.\n";
+static const char usage[] =
+    "usage: gramarye VERB CONFIG.yaml [CONFIG.yaml ...] [-key value ...]\n"
+    "\n"
+    "  solve    fit a model, write it; predict at targets when they are given\n"
+    "  predict  evaluate a model at targets\n"
+    "  info     what this build and this machine can do (no config)\n"
+    "\n"
+    "Any key of a config can be given on the command line: kernel: {nu: 2.5} is -kernel_nu 2.5.\n"
+    "-help with a verb and a config prints every option with its default.\n";
 
 static const struct {
   const char *name;
@@ -42,6 +44,7 @@ static int ExitCode(PetscErrorCode error)
   case PETSC_ERR_FILE_OPEN:
   case PETSC_ERR_FILE_READ:
   case PETSC_ERR_FILE_UNEXPECTED:
+  case PETSC_ERR_MISSING_FACTOR: /* a pc that wants stored entries */
   case PETSC_ERR_SUP: return EXIT_INPUT;
   default: return EXIT_RESOURCE;
   }
@@ -51,14 +54,15 @@ static int ExitCode(PetscErrorCode error)
   One line from one rank. An error that all ranks meet unwinds through PetscCall to main. One that is met by some
   ranks only would leave the others waiting, so it ends the job; the first rank speaks first.
 */
-static PetscErrorCode OneLine(MPI_Comm comm, int line, const char *function, const char *file, PetscErrorCode n,
-                              PetscErrorType type, const char *message, void *ctx)
+static PetscErrorCode OneLine(MPI_Comm comm, int line, const char *function, const char *file,
+                              PetscErrorCode n, PetscErrorType type, const char *message, void *ctx)
 {
   int  rank, size, world;
   char text[1024];
 
   (void)ctx;
-  if (getenv("GRAM_TRACEBACK")) (void)PetscTraceBackErrorHandler(comm, line, function, file, n, type, message, ctx);
+  if (getenv("GRAM_TRACEBACK"))
+    (void)PetscTraceBackErrorHandler(comm, line, function, file, n, type, message, ctx);
   if (type != PETSC_ERROR_INITIAL) return n;
   (void)MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   (void)MPI_Comm_size(MPI_COMM_WORLD, &world);
@@ -110,7 +114,8 @@ int main(int argc, char **argv)
   (void)MPI_Init(&argc, &argv);
   (void)MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   GramCommandParse(argc, argv, &command, problem, sizeof problem);
-  if (!command.verb || !strcmp(command.verb, "-help") || !strcmp(command.verb, "--help") || !strcmp(command.verb, "-h")) {
+  if (!command.verb || !strcmp(command.verb, "-help") || !strcmp(command.verb, "--help") ||
+      !strcmp(command.verb, "-h")) {
     if (rank == 0) (void)fputs(usage, command.verb ? stdout : stderr);
     (void)MPI_Finalize();
     return command.verb ? EXIT_DONE : EXIT_INPUT;
@@ -131,6 +136,10 @@ int main(int argc, char **argv)
     return EXIT_INPUT;
   }
   error = Run(&command, verb, &converged);
+  if (GramH5IsLost()) { /* see there: MPI_Finalize would not return */
+    (void)MPI_Barrier(MPI_COMM_WORLD);
+    _exit(ExitCode(error));
+  }
   (void)PetscFinalize();
   free(args);
   (void)MPI_Finalize();

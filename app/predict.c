@@ -34,17 +34,20 @@ PetscErrorCode GramVerbPredict(MPI_Comm comm, PetscBool *converged)
   PetscCall(GramRunLap(&run.predict_seconds));
 
   /* the result: -output_* */
-  run.reason = "evaluated";
+  run.reason           = "evaluated";
   run.pairs_per_second = (PetscLogDouble)model.n * (PetscLogDouble)targets.n / run.predict_seconds;
   PetscCall(GramRunEnd(comm, backend, &run));
-  PetscCall(GramH5Create(comm, path, "output.file", &file));
+  PetscCall(GramH5Create(comm, path, "output.file", GramResultBytes(NULL, &targets, &run), &file));
   PetscCall(GramPredictionWrite(file, &targets, mean, &rmse, &mae));
   PetscCall(GramRunWrite(file, comm, &run));
   PetscCall(GramH5Close(&file));
   PetscCall(GramSay(comm, "model", "%" PetscInt_FMT " points, %s kernel", model.n, model.kernel.type));
   if (PetscIsNanReal(rmse)) PetscCall(GramSay(comm, "prediction", "%" PetscInt_FMT " targets", targets.n));
-  else PetscCall(GramSay(comm, "prediction", "%" PetscInt_FMT " targets, rmse %.6g, mae %.6g", targets.n, (double)rmse, (double)mae));
-  PetscCall(GramSay(comm, "time", "%.2f s: read %.2f, predict %.2f", run.total_seconds, run.read_seconds, run.predict_seconds));
+  else
+    PetscCall(GramSay(comm, "prediction", "%" PetscInt_FMT " targets, rmse %.6g, mae %.6g", targets.n,
+                      (double)rmse, (double)mae));
+  PetscCall(GramSay(comm, "time", "%.2f s: read %.2f, predict %.2f", run.total_seconds, run.read_seconds,
+                    run.predict_seconds));
   PetscCall(GramSay(comm, "output", "%s", path));
   *converged = PETSC_TRUE;
 

@@ -7,8 +7,8 @@
 #include "result.h"
 #include "version.h"
 
-PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend backend, Mat C, const GramDataset *targets,
-                             PetscReal **mean)
+PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend backend, Mat C,
+                             const GramDataset *targets, PetscReal **mean)
 {
   const GramScaling *s = &targets->scaling;
   PetscInt           m_local, n;
@@ -16,7 +16,8 @@ PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend
   Mat                K, M;
 
   PetscFunctionBegin;
-  PetscCall(GramPointsCreate(targets->comm, targets->dim, targets->n_local, targets->x, kernel->length_scale, &T));
+  PetscCall(
+      GramPointsCreate(targets->comm, targets->dim, targets->n_local, targets->x, kernel->length_scale, &T));
   PetscCall(GramPointsGetSizes(T, NULL, NULL, NULL, &m_local, NULL));
   PetscCall(GramPointsGetSizes(X, NULL, NULL, &n, NULL, NULL));
   PetscCall(GramMatCreateCross(T, X, kernel, backend, &K));
@@ -26,7 +27,8 @@ PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend
   PetscCall(PetscMalloc1((size_t)targets->n_local * (size_t)s->q, mean));
   PetscCall(GramPanelToInput(T, M, *mean));
   for (PetscInt i = 0; i < targets->n_local; i++) {
-    for (PetscInt r = 0; r < s->q; r++) (*mean)[i * s->q + r] = s->value_shift[r] + s->value_scale[r] * (*mean)[i * s->q + r];
+    for (PetscInt r = 0; r < s->q; r++)
+      (*mean)[i * s->q + r] = s->value_shift[r] + s->value_scale[r] * (*mean)[i * s->q + r];
   }
   PetscCall(MatDestroy(&M));
   PetscCall(MatDestroy(&K));

@@ -13,8 +13,8 @@
   @param[in]  targets where, in input order
   @param[out] mean    [n_local][q], rows as in targets; free with PetscFree()
 **/
-PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend backend, Mat C, const GramDataset *targets,
-                             PetscReal **mean);
+PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend backend, Mat C,
+                             const GramDataset *targets, PetscReal **mean);
 
 /* Where the time of a run goes; starts with GramRunBegin(). */
 PetscErrorCode GramRunBegin(GramRun *run, const char *verb);

@@ -4,21 +4,24 @@
 #include "verbs.h"
 
 /* An unanswerable question is refused before work: equal rows with no ridge make K singular. */
-static PetscErrorCode RefuseDuplicates(MPI_Comm comm, GramPoints X, const GramKernel *kernel)
+static PetscErrorCode RefuseDuplicates(const GramDataset *data, GramPoints X, const GramKernel *kernel)
 {
-  PetscInt pair[2];
+  PetscInt pair[2], row[2];
 
   PetscFunctionBegin;
   if (kernel->alpha > 0) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(GramPointsFindDuplicate(X, pair));
-  GramCheckInput(pair[0] < 0, comm, "data.points: rows %" PetscInt_FMT " and %" PetscInt_FMT " are the same point, and ridge.alpha is 0", pair[0],
-                 pair[1]);
+  for (int i = 0; i < 2; i++) PetscCall(GramDatasetGetFileRow(data, pair[i], row + i));
+  GramCheckInput(pair[0] < 0, data->comm,
+                 "data.points: rows %" PetscInt_FMT " and %" PetscInt_FMT
+                 " are the same point, and ridge.alpha is 0",
+                 row[0], row[1]);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 /* The same matrix in double, for residuals, where the backend's precision is lower. */
-static PetscErrorCode TrueOperator(MPI_Comm comm, GramPoints X, const GramKernel *kernel, GramBackend backend, Mat A,
-                                   GramBackend *exact, Mat *A_true)
+static PetscErrorCode TrueOperator(MPI_Comm comm, GramPoints X, const GramKernel *kernel, GramBackend backend,
+                                   Mat A, GramBackend *exact, Mat *A_true)
 {
   const char   *name;
   GramPrecision precision;
@@ -35,21 +38,26 @@ static PetscErrorCode TrueOperator(MPI_Comm comm, GramPoints X, const GramKernel
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *m, const GramDataset *targets, const GramReport *report,
-                                const GramRun *run, const char *detail, PetscReal rmse, PetscReal mae, const char *path)
+static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *m, const GramDataset *targets,
+                                const GramReport *report, const GramRun *run, const char *detail,
+                                PetscReal rmse, PetscReal mae, const char *path)
 {
   PetscFunctionBegin;
-  PetscCall(GramSay(comm, "solve", "%s on %" PetscInt_FMT " rank%s, %s (%s), %s: %s, %" PetscInt_FMT " iterations", run->method, run->ranks,
-                    run->ranks == 1 ? "" : "s", run->backend, detail, run->precision, run->converged ? "converged" : "NOT CONVERGED",
-                    run->iterations));
-  PetscCall(GramSay(comm, "residual", "%.3e relative, backward error %.1e (%s)", (double)run->relative_residual,
-                    (double)run->backward_error, run->reason));
-  if (targets->n && PetscIsNanReal(rmse)) PetscCall(GramSay(comm, "prediction", "%" PetscInt_FMT " targets", targets->n));
+  PetscCall(GramSay(comm, "solve",
+                    "%s on %" PetscInt_FMT " rank%s, %s (%s), %s: %s, %" PetscInt_FMT " iterations",
+                    run->method, run->ranks, run->ranks == 1 ? "" : "s", run->backend, detail, run->precision,
+                    run->converged ? "converged" : "NOT CONVERGED", run->iterations));
+  PetscCall(GramSay(comm, "residual", "%.3e relative, backward error %.1e (%s)",
+                    (double)run->relative_residual, (double)run->backward_error, run->reason));
+  if (targets->n && PetscIsNanReal(rmse))
+    PetscCall(GramSay(comm, "prediction", "%" PetscInt_FMT " targets", targets->n));
   else if (targets->n) {
-    PetscCall(GramSay(comm, "prediction", "%" PetscInt_FMT " targets, rmse %.6g, mae %.6g", targets->n, (double)rmse, (double)mae));
+    PetscCall(GramSay(comm, "prediction", "%" PetscInt_FMT " targets, rmse %.6g, mae %.6g", targets->n,
+                      (double)rmse, (double)mae));
   }
-  PetscCall(GramSay(comm, "time", "%.2f s: read %.2f, set-up %.2f, solve %.2f, predict %.2f; %.3g Gpair/s", run->total_seconds,
-                    run->read_seconds, run->setup_seconds, run->solve_seconds, run->predict_seconds, run->pairs_per_second * 1e-9));
+  PetscCall(GramSay(comm, "time", "%.2f s: read %.2f, set-up %.2f, solve %.2f, predict %.2f; %.3g Gpair/s",
+                    run->total_seconds, run->read_seconds, run->setup_seconds, run->solve_seconds,
+                    run->predict_seconds, run->pairs_per_second * 1e-9));
   PetscCall(GramSay(comm, "memory", "%.3g GB at the peak", run->peak_memory_bytes * 1e-9));
   PetscCall(GramSay(comm, "output", "%s", path));
   (void)m;
@@ -59,14 +67,14 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *m, const GramDat
 
 PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
 {
-  GramDataset data, targets;   /* rows of the files, in input order */
-  GramModel   model;           /* what is written */
-  GramPoints  X;               /* [N, dim] inputs along the curve, rows spread over the ranks */
-  Mat         Y, C;            /* [N, q] values and coefficients, laid out as X */
-  GramBackend backend, exact;  /* ref, cpu or cuda; the same in double where backend is not */
-  Mat         A, A_true;       /* [N, N] = K(X, X) + alpha I, never stored */
-  GramReport  report;          /* iterations, true residual, seconds */
-  GramRun     run;             /* the account of all this */
+  GramDataset data, targets;  /* rows of the files, in input order */
+  GramModel   model;          /* what is written */
+  GramPoints  X;              /* [N, dim] inputs along the curve, rows spread over the ranks */
+  Mat         Y, C;           /* [N, q] values and coefficients, laid out as X */
+  GramBackend backend, exact; /* ref, cpu or cuda; the same in double where backend is not */
+  Mat         A, A_true;      /* [N, N] = K(X, X) + alpha I, never stored */
+  GramReport  report;         /* iterations, true residual, seconds */
+  GramRun     run;            /* the account of all this */
   GramH5      file;
   PetscReal  *mean = NULL, rmse = NAN, mae = NAN;
   const char *detail;
@@ -84,14 +92,16 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
   PetscCall(GramBackendCreateFromOptions(comm, &backend));
   PetscCall(GramBackendGetInfo(backend, NULL, &detail, NULL));
   PetscCall(GramPointsCreate(comm, data.dim, data.n_local, data.x, model.kernel.length_scale, &X));
-  PetscCall(RefuseDuplicates(comm, X, &model.kernel));
+  PetscCall(RefuseDuplicates(&data, X, &model.kernel));
   PetscCall(GramPanelFromInput(X, data.q, data.y, &Y));
   PetscCall(GramRunLap(&run.read_seconds));
 
   /* what it will take */
   PetscCall(GramKernelView(&model.kernel, line, sizeof line));
-  PetscCall(GramSay(comm, "problem", "%" PetscInt_FMT " points in %" PetscInt_FMT " dimensions, %" PetscInt_FMT " right-hand side%s", data.n, data.dim,
-                    data.q, data.q == 1 ? "" : "s"));
+  PetscCall(GramSay(comm, "problem",
+                    "%" PetscInt_FMT " points in %" PetscInt_FMT " dimensions, %" PetscInt_FMT
+                    " right-hand side%s",
+                    data.n, data.dim, data.q, data.q == 1 ? "" : "s"));
   PetscCall(GramSay(comm, "kernel", "%s", line));
   PetscCall(GramSolveEstimate(comm, data.n, data.dim, data.q, line, sizeof line));
   PetscCall(GramSay(comm, "estimate", "%s", line));
@@ -116,19 +126,19 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
   model.x_file   = data.x_file;
   PetscCall(PetscMalloc1((size_t)data.n_local * (size_t)data.q, &model.coefficients));
   PetscCall(GramPanelToInput(X, C, model.coefficients));
-  run.method            = report.method == GRAM_SOLVE_DIRECT ? "direct" : "iterative";
-  run.reason            = report.reason;
-  run.iterations        = report.iterations;
-  run.converged         = *converged = report.converged;
-  run.relative_residual = report.relative_residual;
-  run.backward_error    = report.backward_error;
-  run.n_history         = report.n_history;
-  run.history           = report.history;
-  run.setup_seconds     = report.setup_seconds;
-  run.solve_seconds     = report.solve_seconds;
-  run.pairs_per_second  = report.pairs_per_second;
+  run.method     = report.method == GRAM_SOLVE_DIRECT ? "direct" : "iterative";
+  run.reason     = report.reason;
+  run.iterations = report.iterations;
+  run.converged = *converged = report.converged;
+  run.relative_residual      = report.relative_residual;
+  run.backward_error         = report.backward_error;
+  run.n_history              = report.n_history;
+  run.history                = report.history;
+  run.setup_seconds          = report.setup_seconds;
+  run.solve_seconds          = report.solve_seconds;
+  run.pairs_per_second       = report.pairs_per_second;
   PetscCall(GramRunEnd(comm, backend, &run));
-  PetscCall(GramH5Create(comm, path, "output.file", &file));
+  PetscCall(GramH5Create(comm, path, "output.file", GramResultBytes(&model, &targets, &run), &file));
   PetscCall(GramModelWrite(file, &model));
   if (targets.n) PetscCall(GramPredictionWrite(file, &targets, mean, &rmse, &mae));
   PetscCall(GramRunWrite(file, comm, &run));

@@ -33,8 +33,8 @@ static PetscErrorCode FirstRow(MPI_Comm comm, PetscInt mine, PetscInt *row)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode SelectionCreate(MPI_Comm comm, GramH5 file, const char *group, const char *index, PetscInt limit,
-                                      PetscInt n_file, Selection *s)
+static PetscErrorCode SelectionCreate(MPI_Comm comm, GramH5 file, const char *group, const char *index,
+                                      PetscInt limit, PetscInt n_file, Selection *s)
 {
   PetscInt    ndims, cols, bad = -1, row;
   PetscReal  *number, value;
@@ -47,7 +47,9 @@ static PetscErrorCode SelectionCreate(MPI_Comm comm, GramH5 file, const char *gr
   PetscCall(PetscSNPrintf(key, sizeof key, "%s.index", group));
   if (index[0]) PetscCall(GramH5GetShape(file, index, key, PETSC_TRUE, &ndims, &s->n, &cols));
   GramCheckInput(!index[0] || ndims == 1, comm, "%s: dataset '%s' has 2 dimensions, not 1", key, index);
-  GramCheckInput(limit <= s->n, comm, "%s.limit: %" PetscInt_FMT " rows asked for, %" PetscInt_FMT " are there", group, limit, s->n);
+  GramCheckInput(limit <= s->n, comm,
+                 "%s.limit: %" PetscInt_FMT " rows asked for, %" PetscInt_FMT " are there", group, limit,
+                 s->n);
   if (limit > 0) s->n = limit;
   PetscCall(Split(comm, s->n, &s->n_local, &s->first));
   if (!index[0]) PetscFunctionReturn(PETSC_SUCCESS);
@@ -62,8 +64,9 @@ static PetscErrorCode SelectionCreate(MPI_Comm comm, GramH5 file, const char *gr
   PetscCall(FirstRow(comm, bad, &row));
   value = row >= s->first && row < s->first + s->n_local ? number[row - s->first] : -PETSC_MAX_REAL;
   PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPIU_REAL, MPI_MAX, comm));
-  GramCheckInput(row < 0, comm, "%s: dataset '%s' row %" PetscInt_FMT " is %.17g, not a row 0 ... %" PetscInt_FMT, key, index, row,
-                 (double)value, n_file - 1);
+  GramCheckInput(row < 0, comm,
+                 "%s: dataset '%s' row %" PetscInt_FMT " is %.17g, not a row 0 ... %" PetscInt_FMT, key,
+                 index, row, (double)value, n_file - 1);
 
   PetscCall(Split(comm, n_file, &s->n_read, &s->first_read));
   PetscCall(PetscLayoutCreateFromSizes(comm, s->n_read, n_file, 1, &layout));
@@ -75,8 +78,8 @@ static PetscErrorCode SelectionCreate(MPI_Comm comm, GramH5 file, const char *gr
 }
 
 /* The selected rows of a dataset, [n_local][cols]. */
-static PetscErrorCode SelectionRead(GramH5 file, const char *name, const char *key, PetscInt cols, const Selection *s,
-                                    PetscReal *x)
+static PetscErrorCode SelectionRead(GramH5 file, const char *name, const char *key, PetscInt cols,
+                                    const Selection *s, PetscReal *x)
 {
   PetscReal   *read;
   MPI_Datatype type;
@@ -98,8 +101,8 @@ static PetscErrorCode SelectionRead(GramH5 file, const char *name, const char *k
 }
 
 /* Finite, or refused with the place of the first that is not. */
-static PetscErrorCode CheckFinite(MPI_Comm comm, const char *key, const char *name, const Selection *s, PetscInt cols,
-                                  const PetscReal *x)
+static PetscErrorCode CheckFinite(MPI_Comm comm, const char *key, const char *name, const Selection *s,
+                                  PetscInt cols, const PetscReal *x)
 {
   PetscInt bad = -1, row;
 
@@ -110,22 +113,33 @@ static PetscErrorCode CheckFinite(MPI_Comm comm, const char *key, const char *na
     }
   }
   PetscCall(FirstRow(comm, bad, &row));
-  GramCheckInput(row < 0, comm, "%s: dataset '%s' row %" PetscInt_FMT " is not a finite number", key, name, row);
+  GramCheckInput(row < 0, comm, "%s: dataset '%s' row %" PetscInt_FMT " is not a finite number", key, name,
+                 row);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode CheckLatitudes(const char *key, const char *name, const Selection *s, const GramDataset *d)
+static PetscErrorCode CheckLatitudes(const char *key, const char *name, const Selection *s,
+                                     const GramDataset *d)
 {
-  PetscInt bad = -1, row;
+  PetscInt  bad      = -1, row;
+  PetscReal latitude = PETSC_MIN_REAL;
 
   PetscFunctionBegin;
-  GramCheckInput(d->dim_file == 2, d->comm, "%s: dataset '%s' has %" PetscInt_FMT " columns; on the sphere it needs 2 (lon, lat in degrees)",
+  GramCheckInput(d->dim_file == 2, d->comm,
+                 "%s: dataset '%s' has %" PetscInt_FMT
+                 " columns; on the sphere it needs 2 (lon, lat in degrees)",
                  key, name, d->dim_file);
   for (PetscInt i = 0; i < d->n_local && bad < 0; i++) {
-    if (PetscAbsReal(d->x_file[2 * i + 1]) > 90) bad = s->sf ? s->row[i] : s->first + i;
+    if (PetscAbsReal(d->x_file[2 * i + 1]) <= 90) continue;
+    bad      = s->sf ? s->row[i] : s->first + i;
+    latitude = d->x_file[2 * i + 1];
   }
   PetscCall(FirstRow(d->comm, bad, &row));
-  GramCheckInput(row < 0, d->comm, "%s: dataset '%s' row %" PetscInt_FMT " has a latitude beyond 90 degrees", key, name, row);
+  if (row != bad) latitude = PETSC_MIN_REAL;
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &latitude, 1, MPIU_REAL, MPI_MAX, d->comm));
+  GramCheckInput(row < 0, d->comm,
+                 "%s: dataset '%s' row %" PetscInt_FMT " has latitude %.6g, beyond 90 degrees", key, name,
+                 row, (double)latitude);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -149,10 +163,14 @@ static PetscErrorCode SourceFromOptions(MPI_Comm comm, const char *group, const 
   PetscCall(PetscSNPrintf(prefix, sizeof prefix, "%s_", group));
   PetscOptionsBegin(comm, prefix, "Rows of an HDF5 file", NULL);
   PetscCall(PetscOptionsString("-file", "HDF5 file", NULL, s->file, s->file, sizeof s->file, NULL));
-  PetscCall(PetscOptionsString("-points", "Dataset of points, (n, d)", NULL, s->points, s->points, sizeof s->points, NULL));
-  PetscCall(PetscOptionsString("-values", "Dataset of values, (n) or (n, q)", NULL, s->values, s->values, sizeof s->values, NULL));
-  PetscCall(PetscOptionsString("-index", "Dataset of 0-based rows to use, in that order", NULL, s->index, s->index, sizeof s->index, NULL));
-  PetscCall(PetscOptionsInt("-limit", "Use only so many rows, after index", NULL, s->limit, &s->limit, &limited));
+  PetscCall(PetscOptionsString("-points", "Dataset of points, (n, d)", NULL, s->points, s->points,
+                               sizeof s->points, NULL));
+  PetscCall(PetscOptionsString("-values", "Dataset of values, (n) or (n, q)", NULL, s->values, s->values,
+                               sizeof s->values, NULL));
+  PetscCall(PetscOptionsString("-index", "Dataset of 0-based rows to use, in that order", NULL, s->index,
+                               s->index, sizeof s->index, NULL));
+  PetscCall(
+      PetscOptionsInt("-limit", "Use only so many rows, after index", NULL, s->limit, &s->limit, &limited));
   PetscOptionsEnd();
   GramCheckInput(!limited || s->limit > 0, comm, "%s.limit: %" PetscInt_FMT " is not > 0", group, s->limit);
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -172,14 +190,18 @@ static PetscErrorCode ReadRows(const Source *source, GramDataset *d)
   PetscCall(PetscSNPrintf(key_values, sizeof key_values, "%s.values", source->group));
   PetscCall(GramH5OpenRead(d->comm, source->file, key_file, &file));
   PetscCall(GramH5GetShape(file, source->points, key_points, PETSC_FALSE, &ndims, &n, &d->dim_file));
-  GramCheckInput(n > 0 && d->dim_file > 0, d->comm, "%s: dataset '%s' of '%s' is empty", key_points, source->points, source->file);
-  GramCheckInput(d->dim_file <= GRAM_MAX_DIM, d->comm, "%s: dataset '%s' has %" PetscInt_FMT " columns, more than %d", key_points,
-                 source->points, d->dim_file, GRAM_MAX_DIM);
+  GramCheckInput(n > 0 && d->dim_file > 0, d->comm, "%s: dataset '%s' of '%s' is empty", key_points,
+                 source->points, source->file);
+  GramCheckInput(d->dim_file <= GRAM_MAX_DIM, d->comm,
+                 "%s: dataset '%s' has %" PetscInt_FMT " columns, more than %d", key_points, source->points,
+                 d->dim_file, GRAM_MAX_DIM);
   if (source->values[0]) {
     PetscCall(GramH5GetShape(file, source->values, key_values, PETSC_FALSE, &ndims, &n_values, &d->q));
-    GramCheckInput(n_values == n, d->comm, "%s: dataset '%s' has %" PetscInt_FMT " rows, but '%s' has %" PetscInt_FMT, key_values,
+    GramCheckInput(n_values == n, d->comm,
+                   "%s: dataset '%s' has %" PetscInt_FMT " rows, but '%s' has %" PetscInt_FMT, key_values,
                    source->values, n_values, source->points, n);
-    GramCheckInput(d->q > 0, d->comm, "%s: dataset '%s' of '%s' is empty", key_values, source->values, source->file);
+    GramCheckInput(d->q > 0, d->comm, "%s: dataset '%s' of '%s' is empty", key_values, source->values,
+                   source->file);
   }
   PetscCall(SelectionCreate(d->comm, file, source->group, source->index, source->limit, n, &rows));
   GramCheckInput(rows.n > 0, d->comm, "%s.index: dataset '%s' is empty", source->group, source->index);
@@ -195,14 +217,15 @@ static PetscErrorCode ReadRows(const Source *source, GramDataset *d)
     PetscCall(CheckFinite(d->comm, key_values, source->values, &rows, d->q, d->y));
   }
   PetscCall(PetscSFDestroy(&rows.sf));
-  PetscCall(PetscFree(rows.row));
+  d->first = rows.first;
+  d->row   = rows.row;
   PetscCall(GramH5Close(&file));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 /* Mean and standard deviation (divided by n) of each column over all ranks; a constant column keeps scale 1. */
-static PetscErrorCode ColumnMoments(MPI_Comm comm, PetscInt n, PetscInt n_local, PetscInt cols, const PetscReal *x,
-                                    PetscReal *mean, PetscReal *deviation)
+static PetscErrorCode ColumnMoments(MPI_Comm comm, PetscInt n, PetscInt n_local, PetscInt cols,
+                                    const PetscReal *x, PetscReal *mean, PetscReal *deviation)
 {
   PetscFunctionBegin;
   for (PetscInt c = 0; c < cols; c++) {
@@ -245,16 +268,17 @@ static PetscErrorCode Standardize(GramDataset *d, PetscBool points, PetscBool va
   }
   if (values) PetscCall(ColumnMoments(d->comm, d->n, d->n_local, d->q, d->y, s->value_shift, s->value_scale));
   for (PetscInt i = 0; i < d->n_local; i++) {
-    for (PetscInt r = 0; r < d->q; r++) d->y[i * d->q + r] = (d->y[i * d->q + r] - s->value_shift[r]) / s->value_scale[r];
+    for (PetscInt r = 0; r < d->q; r++)
+      d->y[i * d->q + r] = (d->y[i * d->q + r] - s->value_shift[r]) / s->value_scale[r];
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscErrorCode GramDatasetRead(MPI_Comm comm, GramDataset *data)
 {
-  static const char *const choices[] = {"none", "points", "values", "both"};
+  static const char *const choices[]       = {"none", "points", "values", "both"};
   char                     standardize[16] = "none", gradients[128] = "";
-  PetscInt                 choice          = -1;
+  PetscInt                 choice = -1;
   Source                   source;
 
   PetscFunctionBegin;
@@ -262,11 +286,12 @@ PetscErrorCode GramDatasetRead(MPI_Comm comm, GramDataset *data)
   data->comm = comm;
   PetscCall(SourceFromOptions(comm, "data", "y", &source));
   PetscOptionsBegin(comm, "data_", "What the columns mean", NULL);
-  PetscCall(PetscOptionsString("-gradients", "Dataset of gradients, (n, d)", NULL, gradients, gradients, sizeof gradients, NULL));
-  PetscCall(PetscOptionsBool("-sphere", "Columns are longitude, latitude in degrees", NULL, data->scaling.sphere,
-                             &data->scaling.sphere, NULL));
-  PetscCall(PetscOptionsString("-standardize", "To mean 0 and deviation 1: none, points, values, both", NULL, standardize,
-                               standardize, sizeof standardize, NULL));
+  PetscCall(PetscOptionsString("-gradients", "Dataset of gradients, (n, d)", NULL, gradients, gradients,
+                               sizeof gradients, NULL));
+  PetscCall(PetscOptionsBool("-sphere", "Columns are longitude, latitude in degrees", NULL,
+                             data->scaling.sphere, &data->scaling.sphere, NULL));
+  PetscCall(PetscOptionsString("-standardize", "To mean 0 and deviation 1: none, points, values, both", NULL,
+                               standardize, standardize, sizeof standardize, NULL));
   PetscOptionsEnd();
   for (PetscInt i = 0; i < 4; i++) {
     PetscBool same;
@@ -274,8 +299,10 @@ PetscErrorCode GramDatasetRead(MPI_Comm comm, GramDataset *data)
     PetscCall(PetscStrcmp(standardize, choices[i], &same));
     if (same) choice = i;
   }
-  GramCheckInput(choice >= 0, comm, "data.standardize: '%s' is none of none, points, values, both", standardize);
-  GramCheckInput(!gradients[0], comm, "data.gradients: gradient observations are not available in this version");
+  GramCheckInput(choice >= 0, comm, "data.standardize: '%s' is none of none, points, values, both",
+                 standardize);
+  GramCheckInput(!gradients[0], comm,
+                 "data.gradients: gradient observations are not available in this version");
   GramCheckInput(source.file[0], comm, "data.file: no file given");
   PetscCall(ReadRows(&source, data));
   PetscCall(Standardize(data, (PetscBool)(choice & 1), (PetscBool)(choice & 2)));
@@ -283,13 +310,15 @@ PetscErrorCode GramDatasetRead(MPI_Comm comm, GramDataset *data)
 }
 
 /* -target_grid [n_1, ..., n_d] on the bounding box of the data, in the file's coordinates. */
-static PetscErrorCode MakeGrid(GramDataset *t, PetscInt n, const PetscInt grid[], PetscInt n_box, const PetscReal *box)
+static PetscErrorCode MakeGrid(GramDataset *t, PetscInt n, const PetscInt grid[], PetscInt n_box,
+                               const PetscReal *box)
 {
-  PetscReal  lower[GRAM_MAX_DIM], upper[GRAM_MAX_DIM], total = 1;
-  PetscInt   first;
+  PetscReal lower[GRAM_MAX_DIM], upper[GRAM_MAX_DIM], total = 1;
+  PetscInt  first;
 
   PetscFunctionBegin;
-  GramCheckInput(n == t->dim_file, t->comm, "target.grid: %" PetscInt_FMT " numbers, but the points have %" PetscInt_FMT " columns", n,
+  GramCheckInput(n == t->dim_file, t->comm,
+                 "target.grid: %" PetscInt_FMT " numbers, but the points have %" PetscInt_FMT " columns", n,
                  t->dim_file);
   for (PetscInt c = 0; c < n; c++) {
     GramCheckInput(grid[c] > 0, t->comm, "target.grid: %" PetscInt_FMT " is not > 0", grid[c]);
@@ -301,7 +330,8 @@ static PetscErrorCode MakeGrid(GramDataset *t, PetscInt n, const PetscInt grid[]
       upper[c] = PetscMax(upper[c], box[i * n + c]);
     }
   }
-  GramCheckInput(total < (PetscReal)PETSC_MAX_INT, t->comm, "target.grid: %.6g points are too many", (double)total);
+  GramCheckInput(total < (PetscReal)PETSC_MAX_INT, t->comm, "target.grid: %.6g points are too many",
+                 (double)total);
   PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, lower, (PetscMPIInt)n, MPIU_REAL, MPI_MAX, t->comm));
   PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, upper, (PetscMPIInt)n, MPIU_REAL, MPI_MAX, t->comm));
   t->n    = (PetscInt)total;
@@ -309,7 +339,8 @@ static PetscErrorCode MakeGrid(GramDataset *t, PetscInt n, const PetscInt grid[]
   PetscCall(Split(t->comm, t->n, &t->n_local, &first));
   PetscCall(PetscMalloc1((size_t)t->n_local * (size_t)n, &t->x_file));
   for (PetscInt i = 0; i < t->n_local; i++) {
-    for (PetscInt c = n - 1, rest = first + i; c >= 0; rest /= grid[c], c--) { /* the last coordinate runs fastest */
+    for (PetscInt c = n - 1, rest = first + i; c >= 0;
+         rest /= grid[c], c--) { /* the last coordinate runs fastest */
       const PetscReal f = grid[c] > 1 ? (PetscReal)(rest % grid[c]) / (PetscReal)(grid[c] - 1) : 0.5;
 
       t->x_file[i * n + c] = (1 - f) * -lower[c] + f * upper[c];
@@ -318,8 +349,8 @@ static PetscErrorCode MakeGrid(GramDataset *t, PetscInt n, const PetscInt grid[]
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramTargetsRead(MPI_Comm comm, const GramScaling *scaling, PetscInt dim, PetscInt n_box, const PetscReal *box,
-                               GramDataset *targets)
+PetscErrorCode GramTargetsRead(MPI_Comm comm, const GramScaling *scaling, PetscInt dim, PetscInt n_box,
+                               const PetscReal *box, GramDataset *targets)
 {
   PetscInt  grid[GRAM_MAX_DIM], n = GRAM_MAX_DIM, q = scaling->q;
   PetscBool gridded, gradient = PETSC_FALSE, variance = PETSC_FALSE;
@@ -331,22 +362,28 @@ PetscErrorCode GramTargetsRead(MPI_Comm comm, const GramScaling *scaling, PetscI
   targets->dim_file = dim;
   PetscCall(SourceFromOptions(comm, "target", "", &source));
   PetscOptionsBegin(comm, "target_", "Where to predict", NULL);
-  PetscCall(PetscOptionsIntArray("-grid", "Points per coordinate on the bounding box of the data", NULL, grid, &n, &gridded));
+  PetscCall(PetscOptionsIntArray("-grid", "Points per coordinate on the bounding box of the data", NULL, grid,
+                                 &n, &gridded));
   PetscCall(PetscOptionsBool("-gradient", "Gradient of the mean", NULL, gradient, &gradient, NULL));
   PetscCall(PetscOptionsBool("-variance", "Variance of the prediction", NULL, variance, &variance, NULL));
   PetscOptionsEnd();
   GramCheckInput(!gradient, comm, "target.gradient: gradients are not available in this version");
   GramCheckInput(!variance, comm, "target.variance: variances are not available in this version");
-  GramCheckInput(!gridded || !source.file[0], comm, "target.grid: give either target.grid or target.file, not both");
+  GramCheckInput(!gridded || !source.file[0], comm,
+                 "target.grid: give either target.grid or target.file, not both");
   GramCheckInput(source.file[0] || !source.values[0], comm, "target.values: needs a target.file");
   GramCheckInput(source.file[0] || !source.index[0], comm, "target.index: needs a target.file");
   PetscCall(GramScalingCopy(scaling, &targets->scaling));
   if (gridded) PetscCall(MakeGrid(targets, n, grid, n_box, box));
   else if (source.file[0]) {
     PetscCall(ReadRows(&source, targets));
-    GramCheckInput(targets->dim_file == dim, comm, "target.points: dataset '%s' has %" PetscInt_FMT " columns, but the model's points have %" PetscInt_FMT,
+    GramCheckInput(targets->dim_file == dim, comm,
+                   "target.points: dataset '%s' has %" PetscInt_FMT
+                   " columns, but the model's points have %" PetscInt_FMT,
                    source.points, targets->dim_file, dim);
-    GramCheckInput(!targets->y || targets->q == q, comm, "target.values: dataset '%s' has %" PetscInt_FMT " columns, but the model's values have %" PetscInt_FMT,
+    GramCheckInput(!targets->y || targets->q == q, comm,
+                   "target.values: dataset '%s' has %" PetscInt_FMT
+                   " columns, but the model's values have %" PetscInt_FMT,
                    source.values, targets->q, q);
   } else PetscFunctionReturn(PETSC_SUCCESS);
   targets->dim = scaling->dim;
@@ -355,9 +392,20 @@ PetscErrorCode GramTargetsRead(MPI_Comm comm, const GramScaling *scaling, PetscI
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+PetscErrorCode GramDatasetGetFileRow(const GramDataset *d, PetscInt i, PetscInt *row)
+{
+  PetscInt mine = -1;
+
+  PetscFunctionBegin;
+  if (i >= d->first && i < d->first + d->n_local) mine = d->row ? d->row[i - d->first] : i;
+  PetscCallMPI(MPI_Allreduce(&mine, row, 1, MPIU_INT, MPI_MAX, d->comm));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramDatasetClear(GramDataset *d)
 {
   PetscFunctionBegin;
+  PetscCall(PetscFree(d->row));
   PetscCall(PetscFree(d->x_file));
   PetscCall(PetscFree(d->x));
   PetscCall(PetscFree(d->y));
@@ -365,7 +413,8 @@ PetscErrorCode GramDatasetClear(GramDataset *d)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramScalingApply(const GramScaling *s, PetscInt n, PetscInt dim_file, const PetscReal *x_file, PetscReal *x)
+PetscErrorCode GramScalingApply(const GramScaling *s, PetscInt n, PetscInt dim_file, const PetscReal *x_file,
+                                PetscReal *x)
 {
   PetscFunctionBegin;
   for (PetscInt i = 0; i < n; i++) {

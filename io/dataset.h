@@ -17,14 +17,16 @@ typedef struct {
 
 /* Rows of a file, spread evenly over the ranks in input order. */
 typedef struct {
-  MPI_Comm    comm;
-  PetscInt    n, n_local;        /* rows in all, rows of this rank */
-  PetscInt    dim_file, dim, q;  /* columns of x in the file; coordinates (3 on the sphere); columns of y or 0 */
-  PetscReal  *x_file;            /* [n_local][dim_file] as they stand in the file */
-  PetscReal  *x;                 /* [n_local][dim] standardised */
-  PetscReal  *y;                 /* [n_local][q]: of data standardised, of targets as in the file; NULL without */
-  GramScaling scaling;           /* of data: what standardised it; of targets: that of their data */
-  PetscBool   grid;              /* targets made by -target_grid */
+  MPI_Comm  comm;
+  PetscInt  n, n_local;       /* rows in all, rows of this rank */
+  PetscInt  first;            /* this rank's first row */
+  PetscInt *row;              /* [n_local] rows of the file with -data_index; NULL: first, first + 1, ... */
+  PetscInt  dim_file, dim, q; /* columns of x in the file; coordinates (3 on the sphere); columns of y or 0 */
+  PetscReal  *x_file;         /* [n_local][dim_file] as they stand in the file */
+  PetscReal  *x;              /* [n_local][dim] standardised */
+  PetscReal  *y;       /* [n_local][q]: of data standardised, of targets as in the file; NULL without */
+  GramScaling scaling; /* of data: what standardised it; of targets: that of their data */
+  PetscBool   grid;    /* targets made by -target_grid */
 } GramDataset;
 
 /**
@@ -51,10 +53,13 @@ PetscErrorCode GramDatasetRead(MPI_Comm comm, GramDataset *data);
 PetscErrorCode GramTargetsRead(MPI_Comm comm, const GramScaling *scaling, PetscInt dim, PetscInt n_box,
                                const PetscReal *box, GramDataset *targets);
 
+/* Collective. The row of the file that input row i, of any rank, came from. */
+PetscErrorCode GramDatasetGetFileRow(const GramDataset *data, PetscInt i, PetscInt *row);
+
 PetscErrorCode GramDatasetClear(GramDataset *data);
 
 /* x' of rows x_file [n][dim_file]: to [n][scaling->dim]. Not collective. */
-PetscErrorCode GramScalingApply(const GramScaling *scaling, PetscInt n, PetscInt dim_file, const PetscReal *x_file,
-                                PetscReal *x);
+PetscErrorCode GramScalingApply(const GramScaling *scaling, PetscInt n, PetscInt dim_file,
+                                const PetscReal *x_file, PetscReal *x);
 PetscErrorCode GramScalingCopy(const GramScaling *from, GramScaling *to);
 PetscErrorCode GramScalingClear(GramScaling *scaling);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "h5.h"
@@ -13,7 +14,7 @@ struct _p_GramH5 {
   MPI_Comm  comm;
   hid_t     file;
   PetscBool writing;
-  PetscBool failed; /* a write went wrong on this rank: nothing more is tried */
+  PetscBool failed; /* a write went wrong on some rank: nothing more is tried */
   char      key[64], path[PETSC_MAX_PATH_LEN], partial[PETSC_MAX_PATH_LEN + 8];
 };
 
@@ -30,7 +31,8 @@ static PetscErrorCode FileNew(MPI_Comm comm, const char *path, const char *key, 
   GramH5 f;
 
   PetscFunctionBegin;
-  if (!getenv("GRAM_TRACEBACK")) GramCheckInput(H5Eset_auto2(H5E_DEFAULT, NULL, NULL) >= 0, comm, "HDF5 does not start");
+  if (!getenv("GRAM_TRACEBACK"))
+    GramCheckInput(H5Eset_auto2(H5E_DEFAULT, NULL, NULL) >= 0, comm, "HDF5 does not start");
   PetscCall(PetscNew(&f));
   f->comm = comm;
   f->file = H5I_INVALID_HID;
@@ -82,13 +84,45 @@ PetscErrorCode GramH5OpenRead(MPI_Comm comm, const char *path, const char *key, 
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramH5Create(MPI_Comm comm, const char *path, const char *key, GramH5 *file)
+static PetscBool lost; /* a file that HDF5 still holds open, and must not touch again */
+
+PetscBool GramH5IsLost(void) { return lost; }
+
+/* What HDF5 adds to the data of a file of ours: tens of kilobytes. */
+#define METADATA_BYTES 65536.0
+
+/* On the first rank: what stands in the way of writing bytes to path, before HDF5 is asked. */
+static void SpaceProblem(const char *partial, PetscLogDouble bytes, char problem[], size_t size)
 {
-  PetscBool failed;
-  hid_t     access;
+  struct statvfs fs;
+  const int      fd = open(partial, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+
+  problem[0] = '\0';
+  if (fd < 0) (void)snprintf(problem, size, "cannot create '%s': %s", partial, strerror(errno));
+  else if (!fstatvfs(fd, &fs) &&
+           bytes + METADATA_BYTES > (PetscLogDouble)fs.f_bavail * (PetscLogDouble)fs.f_frsize) {
+    (void)snprintf(problem, size, "disk full: '%s' needs %.3g MB, %.3g MB are free", partial,
+                   (bytes + METADATA_BYTES) * 1e-6,
+                   1e-6 * (PetscLogDouble)fs.f_bavail * (PetscLogDouble)fs.f_frsize);
+    (void)unlink(partial);
+  }
+  if (fd >= 0) (void)close(fd);
+}
+
+PetscErrorCode GramH5Create(MPI_Comm comm, const char *path, const char *key, PetscLogDouble bytes,
+                            GramH5 *file)
+{
+  char        problem[2 * PETSC_MAX_PATH_LEN];
+  PetscMPIInt rank;
+  PetscBool   failed;
+  hid_t       access;
 
   PetscFunctionBegin;
   PetscCall(FileNew(comm, path, key, file));
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  if (rank == 0) SpaceProblem((*file)->partial, bytes, problem, sizeof problem);
+  PetscCallMPI(MPI_Bcast(problem, (PetscMPIInt)sizeof problem, MPI_CHAR, 0, comm));
+  GramCheckResource(!problem[0], comm, "%s: %s", key, problem);
   (*file)->writing = PETSC_TRUE;
   access           = H5Pcreate(H5P_FILE_ACCESS);
   (void)H5Pset_fapl_mpio(access, comm, MPI_INFO_NULL);
@@ -118,30 +152,43 @@ static int Publish(const char *partial, const char *path)
   return 0;
 }
 
+/* Flushed and closed on every rank, or given up. */
+static PetscErrorCode Finish(GramH5 f)
+{
+  PetscBool failed = f->failed;
+
+  PetscFunctionBegin;
+  if (f->writing && !f->failed)
+    PetscCall(AnyRank(f->comm, (PetscBool)(H5Fflush(f->file, H5F_SCOPE_GLOBAL) < 0), &failed));
+  if (!failed) PetscCall(AnyRank(f->comm, (PetscBool)(H5Fclose(f->file) < 0), &failed));
+  f->failed = failed;
+  if (failed) lost = PETSC_TRUE;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramH5Close(GramH5 *file)
 {
-  GramH5      f = *file;
+  GramH5      f    = *file;
+  MPI_Comm    comm = f->comm;
   PetscMPIInt rank;
   PetscBool   failed;
   int         error = 0;
   char        path[PETSC_MAX_PATH_LEN], key[64];
 
   PetscFunctionBegin;
-  PetscCallMPI(MPI_Comm_rank(f->comm, &rank));
-  if (f->writing && !f->failed && H5Fflush(f->file, H5F_SCOPE_GLOBAL) < 0) f->failed = PETSC_TRUE;
-  if (H5Fclose(f->file) < 0) f->failed = PETSC_TRUE;
-  PetscCall(AnyRank(f->comm, f->failed, &failed));
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  PetscCall(Finish(f));
   if (f->writing && rank == 0) {
-    if (!failed) error = Publish(f->partial, f->path);
-    if (failed || error) (void)unlink(f->partial);
+    if (!f->failed) error = Publish(f->partial, f->path);
+    if (f->failed || error) (void)unlink(f->partial);
   }
-  PetscCallMPI(MPI_Bcast(&error, 1, MPI_INT, 0, f->comm));
+  PetscCallMPI(MPI_Bcast(&error, 1, MPI_INT, 0, comm));
   PetscCall(PetscStrncpy(path, f->path, sizeof path));
   PetscCall(PetscStrncpy(key, f->key, sizeof key));
-  failed = (PetscBool)(failed && f->writing);
+  failed = (PetscBool)(f->failed && f->writing);
   PetscCall(PetscFree(*file));
-  GramCheckResource(!failed, PETSC_COMM_WORLD, "%s: writing '%s' failed (disk full?); nothing was left there", key, path);
-  GramCheckResource(!error, PETSC_COMM_WORLD, "%s: writing '%s' failed: %s", key, path, strerror(error));
+  GramCheckResource(!failed, comm, "%s: writing '%s' failed (disk full?); nothing was left there", key, path);
+  GramCheckResource(!error, comm, "%s: writing '%s' failed: %s", key, path, strerror(error));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -155,23 +202,25 @@ PetscErrorCode GramH5Exists(GramH5 f, const char *name, PetscBool *exists)
   at = strchr(part, '@');
   if (at) *at = '\0';
   *exists = PETSC_TRUE;
-  for (char *slash = strchr(part, '/'); *exists && part[0]; slash = strchr(slash + 1, '/')) { /* each group in turn */
+  for (char *slash = strchr(part, '/'); *exists && part[0];
+       slash       = strchr(slash + 1, '/')) { /* each group in turn */
     if (slash) *slash = '\0';
     *exists = (PetscBool)(H5Lexists(f->file, part, H5P_DEFAULT) > 0);
     if (!slash) break;
     *slash = '/';
   }
-  if (*exists && at) *exists = (PetscBool)(H5Aexists_by_name(f->file, part[0] ? part : "/", at + 1, H5P_DEFAULT) > 0);
+  if (*exists && at)
+    *exists = (PetscBool)(H5Aexists_by_name(f->file, part[0] ? part : "/", at + 1, H5P_DEFAULT) > 0);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscErrorCode GramH5GetShape(GramH5 f, const char *name, const char *key, PetscBool integer, PetscInt *ndims,
                               PetscInt *rows, PetscInt *cols)
 {
-  PetscBool   exists;
-  hid_t       set, space = H5I_INVALID_HID, type;
-  hsize_t     dims[2] = {0, 1};
-  int         rank = -1;
+  PetscBool exists;
+  hid_t     set, space = H5I_INVALID_HID, type;
+  hsize_t   dims[2] = {0, 1};
+  int       rank    = -1;
   H5T_class_t class = H5T_NO_CLASS;
 
   PetscFunctionBegin;
@@ -188,12 +237,14 @@ PetscErrorCode GramH5GetShape(GramH5 f, const char *name, const char *key, Petsc
   if (rank == 1 || rank == 2) (void)H5Sget_simple_extent_dims(space, dims, NULL);
   (void)H5Sclose(space);
   (void)H5Dclose(set);
-  GramCheckInput(class == H5T_INTEGER || (class == H5T_FLOAT && !integer), f->comm, "%s: dataset '%s' in '%s' does not hold %s", key,
-                 name, f->path, integer ? "whole numbers" : "numbers");
-  GramCheckInput(rank == 1 || rank == 2, f->comm, "%s: dataset '%s' in '%s' has %d dimensions, not 1 or 2", key, name,
-                 f->path, rank);
+  GramCheckInput(class == H5T_INTEGER || (class == H5T_FLOAT && !integer), f->comm,
+                 "%s: dataset '%s' in '%s' does not hold %s", key, name, f->path,
+                 integer ? "whole numbers" : "numbers");
+  GramCheckInput(rank == 1 || rank == 2, f->comm, "%s: dataset '%s' in '%s' has %d dimensions, not 1 or 2",
+                 key, name, f->path, rank);
   GramCheckInput(dims[0] <= PETSC_MAX_INT && dims[1] <= PETSC_MAX_INT, f->comm,
-                 "%s: dataset '%s' in '%s' has more rows than this PETSc can count (64-bit indices needed)", key, name, f->path);
+                 "%s: dataset '%s' in '%s' has more rows than this PETSc can count (64-bit indices needed)",
+                 key, name, f->path);
   *ndims = rank;
   *rows  = (PetscInt)dims[0];
   *cols  = (PetscInt)dims[1];
@@ -201,7 +252,8 @@ PetscErrorCode GramH5GetShape(GramH5 f, const char *name, const char *key, Petsc
 }
 
 /* A transfer of rows between memory and file; selections of no rows are legal and needed. */
-static herr_t Transfer(hid_t set, PetscBool writing, PetscInt ndims, hsize_t first, hsize_t n, hsize_t cols, PetscReal *x)
+static herr_t Transfer(hid_t set, PetscBool writing, PetscInt ndims, hsize_t first, hsize_t n, hsize_t cols,
+                       PetscReal *x)
 {
   const hsize_t start[2] = {first, 0}, count[2] = {n, cols};
   hid_t         file = H5Dget_space(set), memory, transfer = H5Pcreate(H5P_DATASET_XFER);
@@ -223,7 +275,8 @@ static herr_t Transfer(hid_t set, PetscBool writing, PetscInt ndims, hsize_t fir
   return error;
 }
 
-PetscErrorCode GramH5ReadRows(GramH5 f, const char *name, const char *key, PetscInt first, PetscInt n, PetscReal *x)
+PetscErrorCode GramH5ReadRows(GramH5 f, const char *name, const char *key, PetscInt first, PetscInt n,
+                              PetscReal *x)
 {
   PetscInt  ndims, rows, cols;
   PetscBool failed;
@@ -236,7 +289,8 @@ PetscErrorCode GramH5ReadRows(GramH5 f, const char *name, const char *key, Petsc
   error = Transfer(set, PETSC_FALSE, ndims, (hsize_t)first, (hsize_t)n, (hsize_t)cols, x);
   (void)H5Dclose(set);
   PetscCall(AnyRank(f->comm, (PetscBool)(error < 0), &failed));
-  GramCheckInput(!failed, f->comm, "%s: cannot read dataset '%s' of '%s' (damaged file?)", key, name, f->path);
+  GramCheckInput(!failed, f->comm, "%s: cannot read dataset '%s' of '%s' (damaged file?)", key, name,
+                 f->path);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -259,7 +313,8 @@ PetscErrorCode GramH5ReadAttribute(GramH5 f, const char *group, const char *name
     if (count <= *n) error = H5Aread(attribute, H5T_NATIVE_DOUBLE, x);
     (void)H5Aclose(attribute);
   }
-  GramCheckInput(error >= 0, f->comm, "%s: '%s' has no attribute '%s' of 1 ... %" PetscInt_FMT " numbers in group '%s'", f->key,
+  GramCheckInput(error >= 0, f->comm,
+                 "%s: '%s' has no attribute '%s' of 1 ... %" PetscInt_FMT " numbers in group '%s'", f->key,
                  f->path, name, *n, group);
   *n = (PetscInt)count;
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -287,18 +342,22 @@ PetscErrorCode GramH5ReadString(GramH5 f, const char *group, const char *name, c
     (void)H5Tclose(type);
     (void)H5Aclose(attribute);
   }
-  GramCheckInput(error >= 0, f->comm, "%s: '%s' has no text attribute '%s' in group '%s'", f->key, f->path, name, group);
+  GramCheckInput(error >= 0, f->comm, "%s: '%s' has no text attribute '%s' in group '%s'", f->key, f->path,
+                 name, group);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramH5WriteRows(GramH5 f, const char *name, PetscInt ndims, PetscInt n, PetscInt cols, const PetscReal *x)
+PetscErrorCode GramH5WriteRows(GramH5 f, const char *name, PetscInt ndims, PetscInt n, PetscInt cols,
+                               const PetscReal *x)
 {
   hsize_t     dims[2] = {0, (hsize_t)cols};
   PetscInt    rows, first = 0;
   PetscMPIInt rank;
   hid_t       space, links, set;
+  herr_t      error = 0;
 
   PetscFunctionBegin;
+  if (f->failed) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCallMPI(MPI_Comm_rank(f->comm, &rank));
   if (ndims == 0) n = rank == 0;
   PetscCallMPI(MPI_Allreduce(&n, &rows, 1, MPIU_INT, MPI_SUM, f->comm));
@@ -309,27 +368,30 @@ PetscErrorCode GramH5WriteRows(GramH5 f, const char *name, PetscInt ndims, Petsc
   (void)H5Pset_create_intermediate_group(links, 1);
   space = ndims ? H5Screate_simple((int)ndims, dims, NULL) : H5Screate(H5S_SCALAR);
   set   = H5Dcreate2(f->file, name, H5T_IEEE_F64LE, space, links, H5P_DEFAULT, H5P_DEFAULT);
-  if (set < 0) f->failed = PETSC_TRUE;
-  else {
-    herr_t error = 0;
-
-    if (ndims && rows > 0) error = Transfer(set, PETSC_TRUE, ndims, (hsize_t)first, (hsize_t)n, (hsize_t)cols, (PetscReal *)x);
-    else if (!ndims && rank == 0) error = H5Dwrite(set, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, x);
-    if (error < 0) f->failed = PETSC_TRUE;
-    if (H5Dclose(set) < 0) f->failed = PETSC_TRUE;
+  if (set < 0) error = -1;
+  else if (!ndims && rank == 0) error = H5Dwrite(set, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, x);
+  else if (ndims && rows > 0) { /* HDF5 1.10 fails to write nothing at all */
+    error = Transfer(set, PETSC_TRUE, ndims, (hsize_t)first, (hsize_t)n, (hsize_t)cols, (PetscReal *)x);
   }
+  if (set >= 0 && H5Dclose(set) < 0) error = -1;
   (void)H5Sclose(space);
   (void)H5Pclose(links);
+  PetscCall(AnyRank(f->comm, (PetscBool)(error < 0), &f->failed));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 /* One attribute: create the group when it is missing, then the attribute. */
-static void WriteAttribute(GramH5 f, const char *group, const char *name, hid_t type, hid_t memory, hid_t space,
-                           const void *value)
+static PetscErrorCode WriteAttribute(GramH5 f, const char *group, const char *name, hid_t type, hid_t memory,
+                                     hid_t space, const void *value)
 {
   hid_t  parent, attribute;
   herr_t error = -1;
 
+  PetscFunctionBegin;
+  if (f->failed) {
+    (void)H5Sclose(space);
+    PetscFunctionReturn(PETSC_SUCCESS);
+  }
   if (!group[0]) parent = H5Gopen2(f->file, "/", H5P_DEFAULT);
   else if (H5Lexists(f->file, group, H5P_DEFAULT) > 0) parent = H5Gopen2(f->file, group, H5P_DEFAULT);
   else parent = H5Gcreate2(f->file, group, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
@@ -338,7 +400,8 @@ static void WriteAttribute(GramH5 f, const char *group, const char *name, hid_t 
   if (attribute >= 0 && H5Aclose(attribute) < 0) error = -1;
   if (parent >= 0) (void)H5Gclose(parent);
   (void)H5Sclose(space);
-  if (error < 0) f->failed = PETSC_TRUE;
+  PetscCall(AnyRank(f->comm, (PetscBool)(error < 0), &f->failed));
+  PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscErrorCode GramH5WriteReals(GramH5 f, const char *group, const char *name, PetscInt n, const PetscReal *x)
@@ -346,8 +409,8 @@ PetscErrorCode GramH5WriteReals(GramH5 f, const char *group, const char *name, P
   const hsize_t count = (hsize_t)n;
 
   PetscFunctionBegin;
-  WriteAttribute(f, group, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE,
-                 n ? H5Screate_simple(1, &count, NULL) : H5Screate(H5S_SCALAR), x);
+  PetscCall(WriteAttribute(f, group, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE,
+                           n ? H5Screate_simple(1, &count, NULL) : H5Screate(H5S_SCALAR), x));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -356,7 +419,7 @@ PetscErrorCode GramH5WriteInt(GramH5 f, const char *group, const char *name, Pet
   const int64_t number = value;
 
   PetscFunctionBegin;
-  WriteAttribute(f, group, name, H5T_STD_I64LE, H5T_NATIVE_INT64, H5Screate(H5S_SCALAR), &number);
+  PetscCall(WriteAttribute(f, group, name, H5T_STD_I64LE, H5T_NATIVE_INT64, H5Screate(H5S_SCALAR), &number));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -367,7 +430,7 @@ PetscErrorCode GramH5WriteString(GramH5 f, const char *group, const char *name, 
   PetscFunctionBegin;
   (void)H5Tset_size(type, H5T_VARIABLE); /* h5py reads these as str */
   (void)H5Tset_cset(type, H5T_CSET_UTF8);
-  WriteAttribute(f, group, name, type, type, H5Screate(H5S_SCALAR), (const void *)&text);
+  PetscCall(WriteAttribute(f, group, name, type, type, H5Screate(H5S_SCALAR), (const void *)&text));
   (void)H5Tclose(type);
   PetscFunctionReturn(PETSC_SUCCESS);
 }

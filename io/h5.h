@@ -28,9 +28,16 @@ PetscErrorCode GramH5OpenRead(MPI_Comm comm, const char *path, const char *key, 
 
   Collective on comm.
 
-  Errors: GRAM_ERR_RESOURCE when the folder cannot be written.
+  @param[in] bytes about what will be written: refused at once when the disk does not have it
+
+  Errors: GRAM_ERR_RESOURCE when the folder cannot be written or the disk is full.
 **/
-PetscErrorCode GramH5Create(MPI_Comm comm, const char *path, const char *key, GramH5 *file);
+PetscErrorCode GramH5Create(MPI_Comm comm, const char *path, const char *key, PetscLogDouble bytes,
+                            GramH5 *file);
+
+/* PETSC_TRUE after a write has failed: HDF5 cannot give a file up, it would flush again in MPI_Finalize() and then
+   hang or crash. Leave with _exit() then. Not collective; the same on all ranks. */
+PetscBool GramH5IsLost(void);
 
 /* Collective. For a file being written: all or nothing. */
 PetscErrorCode GramH5Close(GramH5 *file);
@@ -50,8 +57,8 @@ PetscErrorCode GramH5Exists(GramH5 file, const char *name, PetscBool *exists);
 
   Errors: GRAM_ERR_INPUT when it is missing, has another rank or does not hold numbers, or more rows than PetscInt.
 **/
-PetscErrorCode GramH5GetShape(GramH5 file, const char *name, const char *key, PetscBool integer, PetscInt *ndims,
-                              PetscInt *rows, PetscInt *cols);
+PetscErrorCode GramH5GetShape(GramH5 file, const char *name, const char *key, PetscBool integer,
+                              PetscInt *ndims, PetscInt *rows, PetscInt *cols);
 
 /**
   GramH5ReadRows - Rows [first, first + n) of a 1-d or 2-d dataset, converted to double.
@@ -66,13 +73,15 @@ PetscErrorCode GramH5ReadRows(GramH5 file, const char *name, const char *key, Pe
                               PetscReal *x);
 
 /* Collective. Read n numbers from an attribute of a group ("" is the root). Errors: GRAM_ERR_INPUT. */
-PetscErrorCode GramH5ReadAttribute(GramH5 file, const char *group, const char *name, PetscInt *n, PetscReal *x);
+PetscErrorCode GramH5ReadAttribute(GramH5 file, const char *group, const char *name, PetscInt *n,
+                                   PetscReal *x);
 PetscErrorCode GramH5ReadString(GramH5 file, const char *group, const char *name, char text[], size_t size);
 
 /**
   GramH5WriteRows - A dataset of all ranks' rows, in rank order.
 
-  Collective. Groups in name are created. Failures are kept until GramH5Close().
+  Collective. Groups in name are created. After a failure on any rank nothing more is written, and GramH5Close()
+  reports it.
 
   @param[in] ndims 0: one number (of the first rank), 1: [rows], 2: [rows][cols]
   @param[in] n     rows of this rank
@@ -82,6 +91,7 @@ PetscErrorCode GramH5WriteRows(GramH5 file, const char *name, PetscInt ndims, Pe
                                const PetscReal *x);
 
 /* Collective; the same values on every rank. n = 0 writes a scalar. Groups are created. */
-PetscErrorCode GramH5WriteReals(GramH5 file, const char *group, const char *name, PetscInt n, const PetscReal *x);
+PetscErrorCode GramH5WriteReals(GramH5 file, const char *group, const char *name, PetscInt n,
+                                const PetscReal *x);
 PetscErrorCode GramH5WriteInt(GramH5 file, const char *group, const char *name, PetscInt64 value);
 PetscErrorCode GramH5WriteString(GramH5 file, const char *group, const char *name, const char *text);

@@ -16,7 +16,8 @@ static PetscBool SameFile(const char *a, const char *b)
 }
 
 /* What stands in the way of writing path: an input error, or a resource that is missing. First rank only. */
-static PetscErrorCode OutputProblem(const char *path, PetscBool overwrite, char problem[], size_t size, PetscBool *resource)
+static PetscErrorCode OutputProblem(const char *path, PetscBool overwrite, char problem[], size_t size,
+                                    PetscBool *resource)
 {
   static const char *const inputs[] = {"data", "target", "model"};
   char                     folder[PETSC_MAX_PATH_LEN];
@@ -32,21 +33,26 @@ static PetscErrorCode OutputProblem(const char *path, PetscBool overwrite, char 
     PetscCall(PetscSNPrintf(option, sizeof option, "-%s_file", inputs[i]));
     PetscCall(PetscOptionsGetString(NULL, NULL, option, input, sizeof input, &set));
     if (set && SameFile(path, input)) {
-      PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' is also %s.file; it would be overwritten", path, inputs[i]));
+      PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' is also %s.file; it would be overwritten",
+                              path, inputs[i]));
     }
   }
   PetscCall(PetscStrncpy(folder, path, sizeof folder));
   if (problem[0]) PetscFunctionReturn(PETSC_SUCCESS);
-  if (!stat(path, &st) && S_ISDIR(st.st_mode)) PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' is a folder", path));
-  else if (!overwrite && !access(path, F_OK)) PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' exists and output.overwrite is false", path));
+  if (!stat(path, &st) && S_ISDIR(st.st_mode))
+    PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' is a folder", path));
+  else if (!overwrite && !access(path, F_OK))
+    PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' exists and output.overwrite is false", path));
   else if (stat(dirname(folder), &st)) {
     PetscCall(PetscStrncpy(folder, path, sizeof folder));
     PetscCall(PetscSNPrintf(problem, size, "output.file: folder '%s' does not exist", dirname(folder)));
   } else {
     PetscCall(PetscStrncpy(folder, path, sizeof folder));
-    if (!S_ISDIR(st.st_mode)) PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' is not a folder", dirname(folder)));
+    if (!S_ISDIR(st.st_mode))
+      PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' is not a folder", dirname(folder)));
     else if (access(dirname(folder), W_OK | X_OK)) {
-      PetscCall(PetscSNPrintf(problem, size, "output.file: cannot write into '%s': %s", folder, strerror(errno)));
+      PetscCall(
+          PetscSNPrintf(problem, size, "output.file: cannot write into '%s': %s", folder, strerror(errno)));
       *resource = PETSC_TRUE;
     }
   }
@@ -62,8 +68,10 @@ PetscErrorCode GramOutputFromOptions(MPI_Comm comm, char path[], size_t size)
   PetscFunctionBegin;
   PetscCall(PetscStrncpy(path, "result.h5", size));
   PetscOptionsBegin(comm, "output_", "The result", NULL);
-  PetscCall(PetscOptionsString("-file", "HDF5 file to write", "GramOutputFromOptions", path, path, size, NULL));
-  PetscCall(PetscOptionsBool("-overwrite", "Replace a file that exists", "GramOutputFromOptions", overwrite, &overwrite, NULL));
+  PetscCall(
+      PetscOptionsString("-file", "HDF5 file to write", "GramOutputFromOptions", path, path, size, NULL));
+  PetscCall(PetscOptionsBool("-overwrite", "Replace a file that exists", "GramOutputFromOptions", overwrite,
+                             &overwrite, NULL));
   PetscOptionsEnd();
   GramCheckInput(path[0], comm, "output.file: no file given");
   PetscCallMPI(MPI_Comm_rank(comm, &rank));
@@ -88,18 +96,21 @@ static PetscErrorCode KernelRead(GramH5 file, MPI_Comm comm, PetscInt dim, GramK
   PetscCall(GramH5ReadString(file, "kernel", "type", type, sizeof type));
   PetscCall(GramH5ReadAttribute(file, "kernel", "nu", &one, &nu));
   PetscCall(GramKernelSetType(k, type, nu, &found));
-  GramCheckInput(found, comm, "model.file: its kernel '%s' (nu %.6g) is not known to this version", type, (double)nu);
+  GramCheckInput(found, comm, "model.file: its kernel '%s' (nu %.6g) is not known to this version", type,
+                 (double)nu);
   k->n_length_scale = GRAM_MAX_DIM;
   PetscCall(GramH5ReadAttribute(file, "kernel", "length_scale", &k->n_length_scale, k->length_scale));
   GramCheckInput(k->n_length_scale == 1 || k->n_length_scale == dim, comm,
-                 "model.file: %" PetscInt_FMT " length scales for %" PetscInt_FMT " coordinates", k->n_length_scale, dim);
+                 "model.file: %" PetscInt_FMT " length scales for %" PetscInt_FMT " coordinates",
+                 k->n_length_scale, dim);
   for (PetscInt c = k->n_length_scale; c < dim; c++) k->length_scale[c] = k->length_scale[0];
   PetscCall(GramH5ReadAttribute(file, "kernel", "amplitude", &one, &k->amplitude));
   PetscCall(GramH5ReadAttribute(file, "kernel", "ridge_alpha", &one, &k->alpha));
   PetscCall(GramH5ReadAttribute(file, "kernel", "ridge_alpha_gradient", &one, &k->alpha_gradient));
   PetscCall(GramH5ReadAttribute(file, "kernel", "tail_degree", &one, &degree));
   k->tail_degree = (PetscInt)degree;
-  GramCheckInput(k->tail_degree == -1, comm, "model.file: its polynomial tail is not available in this version");
+  GramCheckInput(k->tail_degree == -1, comm,
+                 "model.file: its polynomial tail is not available in this version");
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -110,7 +121,8 @@ static PetscErrorCode SmallRead(GramH5 file, MPI_Comm comm, const char *name, Pe
 
   PetscFunctionBegin;
   PetscCall(GramH5GetShape(file, name, "model.file", PETSC_FALSE, &ndims, &rows, &cols));
-  GramCheckInput(ndims == 1 && rows == n, comm, "model.file: dataset '%s' does not hold %" PetscInt_FMT " numbers", name, n);
+  GramCheckInput(ndims == 1 && rows == n, comm,
+                 "model.file: dataset '%s' does not hold %" PetscInt_FMT " numbers", name, n);
   PetscCall(GramH5ReadRows(file, name, "model.file", 0, n, x));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -144,13 +156,15 @@ PetscErrorCode GramModelRead(MPI_Comm comm, GramModel *model)
   PetscCall(PetscMemzero(model, sizeof *model));
   model->comm = comm;
   PetscOptionsBegin(comm, "model_", "A fitted model", NULL);
-  PetscCall(PetscOptionsString("-file", "Output of gramarye solve", "GramModelRead", path, path, sizeof path, NULL));
+  PetscCall(PetscOptionsString("-file", "Output of gramarye solve", "GramModelRead", path, path, sizeof path,
+                               NULL));
   PetscOptionsEnd();
   PetscCall(GramH5OpenRead(comm, path, "model.file", &file));
   PetscCall(GramH5GetShape(file, "x", "model.file", PETSC_FALSE, &ndims, &model->n, &model->dim_file));
   PetscCall(GramH5GetShape(file, "coefficients", "model.file", PETSC_FALSE, &ndims, &n, &model->q));
   GramCheckInput(n == model->n && n > 0 && model->dim_file <= GRAM_MAX_DIM, comm,
-                 "model.file: '%s' has %" PetscInt_FMT " points but %" PetscInt_FMT " coefficients", path, model->n, n);
+                 "model.file: '%s' has %" PetscInt_FMT " points but %" PetscInt_FMT " coefficients", path,
+                 model->n, n);
   PetscCall(ScalingRead(file, comm, model->dim_file, model->q, &model->scaling));
   PetscCall(KernelRead(file, comm, model->scaling.dim, &model->kernel));
 
@@ -198,7 +212,8 @@ PetscErrorCode GramModelWrite(GramH5 file, const GramModel *m)
   PetscCall(GramH5WriteRows(file, "tail", 2, 0, m->q, NULL));
   PetscCall(GramH5WriteString(file, "kernel", "type", k->type));
   PetscCall(GramH5WriteReals(file, "kernel", "nu", 0, &k->nu));
-  PetscCall(GramH5WriteReals(file, "kernel", "length_scale", k->n_length_scale == 1 ? 0 : k->n_length_scale, k->length_scale));
+  PetscCall(GramH5WriteReals(file, "kernel", "length_scale", k->n_length_scale == 1 ? 0 : k->n_length_scale,
+                             k->length_scale));
   PetscCall(GramH5WriteReals(file, "kernel", "amplitude", 0, &k->amplitude));
   PetscCall(GramH5WriteReals(file, "kernel", "ridge_alpha", 0, &k->alpha));
   PetscCall(GramH5WriteReals(file, "kernel", "ridge_alpha_gradient", 0, &k->alpha_gradient));
@@ -211,7 +226,8 @@ PetscErrorCode GramModelWrite(GramH5 file, const GramModel *m)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramPredictionWrite(GramH5 file, const GramDataset *t, const PetscReal *mean, PetscReal *rmse, PetscReal *mae)
+PetscErrorCode GramPredictionWrite(GramH5 file, const GramDataset *t, const PetscReal *mean, PetscReal *rmse,
+                                   PetscReal *mae)
 {
   const PetscInt q = t->scaling.q;
   PetscReal     *sum, *root, *absolute; /* [2 q] squares and magnitudes of the errors */
@@ -250,9 +266,9 @@ PetscErrorCode GramRunWrite(GramH5 file, MPI_Comm comm, const GramRun *run)
 {
   const struct {
     const char *name, *text;
-  } texts[] = {{"verb", run->verb},         {"version", run->version}, {"git", run->git},
-               {"options", run->options},   {"backend", run->backend}, {"precision", run->precision},
-               {"method", run->method},     {"reason", run->reason}};
+  } texts[] = {{"verb", run->verb},       {"version", run->version}, {"git", run->git},
+               {"options", run->options}, {"backend", run->backend}, {"precision", run->precision},
+               {"method", run->method},   {"reason", run->reason}};
   const struct {
     const char *name;
     PetscReal   value;
@@ -274,4 +290,13 @@ PetscErrorCode GramRunWrite(GramH5 file, MPI_Comm comm, const GramRun *run)
   }
   if (run->n_history) PetscCall(SmallWrite(file, comm, "history/residual", run->n_history, run->history));
   PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscLogDouble GramResultBytes(const GramModel *m, const GramDataset *t, const GramRun *run)
+{
+  PetscLogDouble numbers = (PetscLogDouble)run->n_history;
+
+  if (m) numbers += (PetscLogDouble)m->n * (PetscLogDouble)(m->dim_file + m->q);
+  numbers += (PetscLogDouble)t->n * (PetscLogDouble)(t->dim_file + 2 * t->scaling.q);
+  return 8 * numbers;
 }

@@ -61,8 +61,11 @@ PetscErrorCode GramModelWrite(GramH5 file, const GramModel *model);
   @param[in]  mean [n_local][q] in original units, rows as in targets
   @param[out] rmse, mae  over all columns; NaN without values
 **/
-PetscErrorCode GramPredictionWrite(GramH5 file, const GramDataset *targets, const PetscReal *mean, PetscReal *rmse,
-                                   PetscReal *mae);
+PetscErrorCode GramPredictionWrite(GramH5 file, const GramDataset *targets, const PetscReal *mean,
+                                   PetscReal *rmse, PetscReal *mae);
+
+/* About the bytes of a result file: a model of n points (0: none) with targets. Not collective. */
+PetscLogDouble GramResultBytes(const GramModel *model, const GramDataset *targets, const GramRun *run);
 
 /* Group run and dataset history/residual. Collective. */
 PetscErrorCode GramRunWrite(GramH5 file, MPI_Comm comm, const GramRun *run);

@@ -9,9 +9,13 @@ static const struct {
     {"ref", GramBackendCreate_Ref},
 };
 
-const char *GramBackendName(int i) { return i < (int)PETSC_STATIC_ARRAY_LENGTH(backends) ? backends[i].name : NULL; }
+const char *GramBackendName(int i)
+{
+  return i < (int)PETSC_STATIC_ARRAY_LENGTH(backends) ? backends[i].name : NULL;
+}
 
-PetscErrorCode GramBackendCreate(MPI_Comm comm, const char *name, GramPrecision precision, GramBackend *backend)
+PetscErrorCode GramBackendCreate(MPI_Comm comm, const char *name, GramPrecision precision,
+                                 GramBackend *backend)
 {
   PetscBool   automatic = PETSC_TRUE, known = PETSC_FALSE, found = PETSC_FALSE;
   GramBackend b;
@@ -29,7 +33,8 @@ PetscErrorCode GramBackendCreate(MPI_Comm comm, const char *name, GramPrecision 
     b->name = backends[i].name;
     PetscCall(backends[i].create(b, &found));
   }
-  GramCheckInput(known, comm, "backend: '%s' is not built into this program (gramarye info lists what is)", name);
+  GramCheckInput(known, comm, "backend: '%s' is not built into this program (gramarye info lists what is)",
+                 name);
   GramCheckInput(found, comm, "backend: '%s' finds no device on this machine", name);
   *backend = b;
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -42,14 +47,15 @@ PetscErrorCode GramBackendCreateFromOptions(MPI_Comm comm, GramBackend *backend)
 
   PetscFunctionBegin;
   PetscOptionsBegin(comm, NULL, "Who evaluates the kernel matrix", NULL);
-  PetscCall(PetscOptionsString("-backend", "auto, cpu, cuda, ref", "GramBackendCreate", name, name, sizeof name, NULL));
-  PetscCall(PetscOptionsString("-product_precision", "Of the kernel's values: double, single", "GramBackendCreate",
-                               precision, precision, sizeof precision, NULL));
+  PetscCall(PetscOptionsString("-backend", "auto, cpu, cuda, ref", "GramBackendCreate", name, name,
+                               sizeof name, NULL));
+  PetscCall(PetscOptionsString("-product_precision", "Of the kernel's values: double, single",
+                               "GramBackendCreate", precision, precision, sizeof precision, NULL));
   PetscOptionsEnd();
   PetscCall(PetscStrcmp(precision, "double", &two));
   PetscCall(PetscStrcmp(precision, "single", &one));
-  GramCheckInput(one || two, comm, "product.precision: '%s' is not available in this version (double, single)",
-                 precision);
+  GramCheckInput(one || two, comm,
+                 "product.precision: '%s' is not available in this version (double, single)", precision);
   PetscCall(GramBackendCreate(comm, name, one ? GRAM_SINGLE : GRAM_DOUBLE, backend));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -61,7 +67,8 @@ PetscErrorCode GramBackendDestroy(GramBackend *backend)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramBackendGetInfo(GramBackend b, const char **name, const char **detail, GramPrecision *precision)
+PetscErrorCode GramBackendGetInfo(GramBackend b, const char **name, const char **detail,
+                                  GramPrecision *precision)
 {
   PetscFunctionBegin;
   if (name) *name = b->name;
@@ -76,7 +83,8 @@ PetscErrorCode GramTilesCreate(GramBackend backend, const GramKernel *kernel, Gr
   GramTiles t;
 
   PetscFunctionBegin;
-  PetscCheck(block == GRAM_VALUE_VALUE, PETSC_COMM_SELF, PETSC_ERR_SUP, "derivative blocks are not available yet");
+  PetscCheck(block == GRAM_VALUE_VALUE, PETSC_COMM_SELF, PETSC_ERR_SUP,
+             "derivative blocks are not available yet");
   PetscCall(PetscNew(&t));
   t->backend = backend;
   t->kernel  = *kernel;
@@ -98,8 +106,8 @@ PetscErrorCode GramTilesDestroy(GramTiles *tiles)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramTilesApply(GramTiles t, PetscInt n_tiles, const GramTile list[], PetscInt q, const PetscReal *v,
-                              PetscReal *y)
+PetscErrorCode GramTilesApply(GramTiles t, PetscInt n_tiles, const GramTile list[], PetscInt q,
+                              const PetscReal *v, PetscReal *y)
 {
   PetscFunctionBegin;
   for (PetscInt i = 0; i < n_tiles; i++) {

@@ -30,7 +30,8 @@ typedef struct {
 PetscErrorCode GramBackendCreateFromOptions(MPI_Comm comm, GramBackend *backend);
 
 /* The same by name; NULL or "auto" picks. */
-PetscErrorCode GramBackendCreate(MPI_Comm comm, const char *name, GramPrecision precision, GramBackend *backend);
+PetscErrorCode GramBackendCreate(MPI_Comm comm, const char *name, GramPrecision precision,
+                                 GramBackend *backend);
 PetscErrorCode GramBackendDestroy(GramBackend *backend);
 
 /* Not collective. name: "cpu"; detail: what is behind it, such as "avx512". Any output may be NULL. */

@@ -50,18 +50,21 @@ static PetscReal RadialUnit(GramRadial type)
 }
 
 /* [n][dim] to [dim][ld], times unit */
-static PetscErrorCode Transpose(PetscInt n, PetscInt dim, const PetscReal *x, PetscReal unit, PetscInt *ld, double **xt)
+static PetscErrorCode Transpose(PetscInt n, PetscInt dim, const PetscReal *x, PetscReal unit, PetscInt *ld,
+                                double **xt)
 {
   PetscFunctionBegin;
   *ld = n + GRAM_TILE_PAD;
   PetscCall(PetscCalloc1((size_t)*ld * (size_t)dim, xt));
   for (PetscInt c = 0; c < dim; c++) {
-    for (PetscInt i = 0; i < n; i++) (*xt)[(size_t)c * (size_t)*ld + (size_t)i] = unit * x[(size_t)i * (size_t)dim + (size_t)c];
+    for (PetscInt i = 0; i < n; i++)
+      (*xt)[(size_t)c * (size_t)*ld + (size_t)i] = unit * x[(size_t)i * (size_t)dim + (size_t)c];
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode ToFloat(PetscInt n, PetscInt dim, PetscInt ld, const double *x, const double *centre, float **xf)
+static PetscErrorCode ToFloat(PetscInt n, PetscInt dim, PetscInt ld, const double *x, const double *centre,
+                              float **xf)
 {
   PetscFunctionBegin;
   PetscCall(PetscCalloc1((size_t)ld * (size_t)dim, xf));
@@ -73,7 +76,8 @@ static PetscErrorCode ToFloat(PetscInt n, PetscInt dim, PetscInt ld, const doubl
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode TilesCreate_CPU(GramTiles t, PetscInt m, const PetscReal *x, PetscInt n, const PetscReal *z)
+static PetscErrorCode TilesCreate_CPU(GramTiles t, PetscInt m, const PetscReal *x, PetscInt n,
+                                      const PetscReal *z)
 {
   const PetscInt  dim  = t->kernel.dim;
   const PetscReal unit = RadialUnit(t->kernel.radial);
@@ -87,10 +91,12 @@ static PetscErrorCode TilesCreate_CPU(GramTiles t, PetscInt m, const PetscReal *
   cpu->z   = cpu->x;
   cpu->ldz = cpu->ldx;
   if (!t->square) PetscCall(Transpose(n, dim, z, unit, &cpu->ldz, &cpu->z));
-  if (t->backend->precision == GRAM_SINGLE) { /* single sees differences only: take out the common offset first */
+  if (t->backend->precision ==
+      GRAM_SINGLE) { /* single sees differences only: take out the common offset first */
     for (PetscInt c = 0; c < dim; c++) {
       centre[c] = 0;
-      for (PetscInt i = 0; i < n; i++) centre[c] += cpu->z[(size_t)c * (size_t)cpu->ldz + (size_t)i] / (PetscReal)n;
+      for (PetscInt i = 0; i < n; i++)
+        centre[c] += cpu->z[(size_t)c * (size_t)cpu->ldz + (size_t)i] / (PetscReal)n;
     }
     PetscCall(ToFloat(m, dim, cpu->ldx, cpu->x, centre, &cpu->xf));
     cpu->zf = cpu->xf;
@@ -117,8 +123,8 @@ static PetscErrorCode TilesDestroy_CPU(GramTiles t)
 }
 
 /* one rectangle for width right-hand sides */
-static void ApplyRectangle(GramTiles t, int width, PetscInt row, PetscInt m, PetscInt col, PetscInt n, PetscBool both,
-                           const double *v, double *y)
+static void ApplyRectangle(GramTiles t, int width, PetscInt row, PetscInt m, PetscInt col, PetscInt n,
+                           PetscBool both, const double *v, double *y)
 {
   const TilesCPU *cpu = (const TilesCPU *)t->data;
   const int       dim = (int)t->kernel.dim;
@@ -129,17 +135,18 @@ static void ApplyRectangle(GramTiles t, int width, PetscInt row, PetscInt m, Pet
     cpu->simd->apply_f32(t->kernel.radial, dim, width, m, n, cpu->xf + row, cpu->ldx, cpu->zf + col, cpu->ldz,
                          cpu->vf + vj, yi, both ? cpu->vf + vi : NULL, both ? yj : NULL);
   } else {
-    cpu->simd->apply_f64(t->kernel.radial, dim, width, m, n, cpu->x + row, cpu->ldx, cpu->z + col, cpu->ldz, v + vj, yi,
-                         both ? v + vi : NULL, both ? yj : NULL);
+    cpu->simd->apply_f64(t->kernel.radial, dim, width, m, n, cpu->x + row, cpu->ldx, cpu->z + col, cpu->ldz,
+                         v + vj, yi, both ? v + vi : NULL, both ? yj : NULL);
   }
 }
 
-static PetscErrorCode ApplyTiles(GramTiles t, PetscInt n_tiles, const GramTile list[], int width, const double *v,
-                                 double *y)
+static PetscErrorCode ApplyTiles(GramTiles t, PetscInt n_tiles, const GramTile list[], int width,
+                                 const double *v, double *y)
 {
   PetscFunctionBegin;
   for (const GramTile *tile = list; tile < list + n_tiles; tile++) {
-    if (tile->both && tile->row == tile->col) { /* the square's lower triangle in pieces, mirrored below its diagonal */
+    if (tile->both &&
+        tile->row == tile->col) { /* the square's lower triangle in pieces, mirrored below its diagonal */
       const PetscInt end = tile->row + tile->n_rows;
 
       for (PetscInt j = tile->row; j < end; j += SUBTILE) {
@@ -165,8 +172,8 @@ static PetscErrorCode ScratchReserve(TilesCPU *cpu, size_t numbers)
 }
 
 /* Right-hand sides go through the tiles GRAM_TILE_WIDTH at a time; one panel that fits is used where it lies. */
-static PetscErrorCode Apply_CPU(GramTiles t, PetscInt n_tiles, const GramTile list[], PetscInt q, const PetscReal *v,
-                                PetscReal *y)
+static PetscErrorCode Apply_CPU(GramTiles t, PetscInt n_tiles, const GramTile list[], PetscInt q,
+                                const PetscReal *v, PetscReal *y)
 {
   const size_t m = (size_t)t->m, n = (size_t)t->n;
   TilesCPU    *cpu   = (TilesCPU *)t->data;
@@ -206,8 +213,10 @@ static PetscErrorCode Entries_CPU(GramTiles t, PetscInt n_rows, const PetscInt r
   PetscFunctionBegin;
   PetscCall(PetscCalloc2((size_t)(ldx * dim), &x, (size_t)(n_cols * dim), &z));
   for (PetscInt c = 0; c < dim; c++) {
-    for (PetscInt i = 0; i < n_rows; i++) x[c * ldx + i] = cpu->x[(size_t)c * (size_t)cpu->ldx + (size_t)rows[i]];
-    for (PetscInt j = 0; j < n_cols; j++) z[c * n_cols + j] = cpu->z[(size_t)c * (size_t)cpu->ldz + (size_t)cols[j]];
+    for (PetscInt i = 0; i < n_rows; i++)
+      x[c * ldx + i] = cpu->x[(size_t)c * (size_t)cpu->ldx + (size_t)rows[i]];
+    for (PetscInt j = 0; j < n_cols; j++)
+      z[c * n_cols + j] = cpu->z[(size_t)c * (size_t)cpu->ldz + (size_t)cols[j]];
   }
   cpu->simd->entries(t->kernel.radial, (int)dim, n_rows, n_cols, x, ldx, z, n_cols, a, lda);
   PetscCall(PetscFree2(x, z));

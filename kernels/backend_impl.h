@@ -8,8 +8,8 @@ typedef struct {
   PetscErrorCode (*tilesdestroy)(GramTiles);
   PetscErrorCode (*apply)(GramTiles, PetscInt n_tiles, const GramTile list[], PetscInt q, const PetscReal *v,
                           PetscReal *y);
-  PetscErrorCode (*entries)(GramTiles, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols, const PetscInt cols[],
-                            PetscReal *a, PetscInt lda);
+  PetscErrorCode (*entries)(GramTiles, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
+                            const PetscInt cols[], PetscReal *a, PetscInt lda);
 } GramBackendOps;
 
 struct _p_GramBackend {

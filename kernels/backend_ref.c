@@ -37,7 +37,8 @@ static PetscReal EntryRef(GramTiles t, PetscInt i, PetscInt j)
   return PhiRef(t->kernel.radial, PetscSqrtReal(r2));
 }
 
-static PetscErrorCode TilesCreate_Ref(GramTiles t, PetscInt m, const PetscReal *x, PetscInt n, const PetscReal *z)
+static PetscErrorCode TilesCreate_Ref(GramTiles t, PetscInt m, const PetscReal *x, PetscInt n,
+                                      const PetscReal *z)
 {
   TilesRef *ref;
 
@@ -65,8 +66,8 @@ static PetscErrorCode TilesDestroy_Ref(GramTiles t)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode Apply_Ref(GramTiles t, PetscInt n_tiles, const GramTile list[], PetscInt q, const PetscReal *v,
-                                PetscReal *y)
+static PetscErrorCode Apply_Ref(GramTiles t, PetscInt n_tiles, const GramTile list[], PetscInt q,
+                                const PetscReal *v, PetscReal *y)
 {
   PetscFunctionBegin;
   for (const GramTile *tile = list; tile < list + n_tiles; tile++) {
@@ -91,7 +92,8 @@ static PetscErrorCode Entries_Ref(GramTiles t, PetscInt n_rows, const PetscInt r
 {
   PetscFunctionBegin;
   for (PetscInt j = 0; j < n_cols; j++) {
-    for (PetscInt i = 0; i < n_rows; i++) a[(size_t)j * (size_t)lda + (size_t)i] = EntryRef(t, rows[i], cols[j]);
+    for (PetscInt i = 0; i < n_rows; i++)
+      a[(size_t)j * (size_t)lda + (size_t)i] = EntryRef(t, rows[i], cols[j]);
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -18,7 +18,7 @@ extern "C" void GramDeviceList(char list[], size_t size)
     cudaDeviceProp p;
 
     if (cudaGetDeviceProperties(&p, i) != cudaSuccess) continue;
-    at += (size_t)snprintf(list + at, size - at, "%s%d: %s, sm_%d%d, %.0f GB", at ? "; " : "", i, p.name, p.major, p.minor,
-                           1e-9 * (double)p.totalGlobalMem);
+    at += (size_t)snprintf(list + at, size - at, "%s%d: %s, sm_%d%d, %.0f GB", at ? "; " : "", i, p.name,
+                           p.major, p.minor, 1e-9 * (double)p.totalGlobalMem);
   }
 }

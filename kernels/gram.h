@@ -23,5 +23,5 @@
 #define GRAM_ERR_RESOURCE PETSC_ERR_FILE_WRITE /* exit 4: the disk, the memory or the machine gave out */
 
 /* A user's mistake: names the key, the value and the limit. */
-#define GramCheckInput(condition, comm, ...) PetscCheck(condition, comm, GRAM_ERR_INPUT, __VA_ARGS__)
+#define GramCheckInput(condition, comm, ...)    PetscCheck(condition, comm, GRAM_ERR_INPUT, __VA_ARGS__)
 #define GramCheckResource(condition, comm, ...) PetscCheck(condition, comm, GRAM_ERR_RESOURCE, __VA_ARGS__)

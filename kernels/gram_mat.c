@@ -10,14 +10,14 @@ typedef struct {
   GramKernel   kernel;
   GramTiles    tiles;
   PetscBool    square, cover;
-  PetscInt     m_local, n_local, n;     /* rows and columns of this rank, columns in all */
-  PetscInt     m_start;                 /* first row of this rank in y: 0 without cover */
-  PetscInt     m_y;                     /* rows of y: N with the cover, else this rank's */
-  PetscMPIInt *counts, *offsets;        /* columns of each rank */
+  PetscInt     m_local, n_local, n; /* rows and columns of this rank, columns in all */
+  PetscInt     m_start;             /* first row of this rank in y: 0 without cover */
+  PetscInt     m_y;                 /* rows of y: N with the cover, else this rank's */
+  PetscMPIInt *counts, *offsets;    /* columns of each rank */
   PetscInt     n_tiles;
-  GramTile    *list;                    /* what this rank evaluates in a product */
-  size_t       n_v, n_y;                /* numbers in the buffers */
-  PetscReal   *v, *y, *packed;          /* [N][q] gathered, [m_y][q] summed, [n_local][q] */
+  GramTile    *list;           /* what this rank evaluates in a product */
+  size_t       n_v, n_y;       /* numbers in the buffers */
+  PetscReal   *v, *y, *packed; /* [N][q] gathered, [m_y][q] summed, [n_local][q] */
   GramMatStats stats;
 } GramShell;
 
@@ -35,14 +35,15 @@ static PetscErrorCode RegisterEvents(void)
 }
 
 /* y = A v for a panel: v and y column-major with leading dimensions ldv, ldy. The three phases of a product. */
-static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, PetscInt ldv, PetscReal *y, PetscInt ldy)
+static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, PetscInt ldv, PetscReal *y,
+                                 PetscInt ldy)
 {
-  const size_t    n_v = (size_t)s->n * (size_t)q, n_y = (size_t)s->m_y * (size_t)q;
-  const PetscReal s2 = s->kernel.amplitude * s->kernel.amplitude, alpha = s->square ? s->kernel.alpha : 0;
+  const size_t     n_v = (size_t)s->n * (size_t)q, n_y = (size_t)s->m_y * (size_t)q;
+  const PetscReal  s2 = s->kernel.amplitude * s->kernel.amplitude, alpha = s->square ? s->kernel.alpha : 0;
   const PetscReal *sum;
-  PetscLogDouble  begin, end;
-  MPI_Datatype    row;
-  PetscMPIInt     size;
+  PetscLogDouble   begin, end;
+  MPI_Datatype     row;
+  PetscMPIInt      size;
 
   PetscFunctionBegin;
   PetscCall(PetscLogEventBegin(GRAM_Product, 0, 0, 0, 0));
@@ -52,7 +53,8 @@ static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, P
   PetscCallMPI(MPI_Type_commit(&row));
   if (n_v > s->n_v || n_y > s->n_y) {
     PetscCall(PetscFree3(s->v, s->y, s->packed));
-    PetscCall(PetscMalloc3(n_v, &s->v, n_y, &s->y, (size_t)PetscMax(s->n_local, s->m_local) * (size_t)q, &s->packed));
+    PetscCall(PetscMalloc3(n_v, &s->v, n_y, &s->y, (size_t)PetscMax(s->n_local, s->m_local) * (size_t)q,
+                           &s->packed));
     s->n_v = n_v;
     s->n_y = n_y;
   }
@@ -62,7 +64,8 @@ static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, P
   for (PetscInt i = 0; i < s->n_local; i++) {
     for (PetscInt r = 0; r < q; r++) s->packed[i * q + r] = v[r * ldv + i];
   }
-  PetscCallMPI(MPI_Allgatherv(s->packed, (PetscMPIInt)s->n_local, row, s->v, s->counts, s->offsets, row, s->comm));
+  PetscCallMPI(
+      MPI_Allgatherv(s->packed, (PetscMPIInt)s->n_local, row, s->v, s->counts, s->offsets, row, s->comm));
   PetscCall(PetscLogEventEnd(GRAM_Gather, 0, 0, 0, 0));
 
   /* tiles */
@@ -85,7 +88,8 @@ static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, P
     sum = s->packed;
   }
   for (PetscInt i = 0; i < s->m_local; i++) {
-    for (PetscInt r = 0; r < q; r++) y[r * ldy + i] = s2 * sum[i * q + r] + (alpha > 0 ? alpha * v[r * ldv + i] : 0);
+    for (PetscInt r = 0; r < q; r++)
+      y[r * ldy + i] = s2 * sum[i * q + r] + (alpha > 0 ? alpha * v[r * ldv + i] : 0);
   }
   PetscCallMPI(MPI_Type_free(&row));
   PetscCall(PetscTime(&end));
@@ -138,7 +142,8 @@ static PetscErrorCode MatGetDiagonal_Gram(Mat A, Vec d)
 
   PetscFunctionBegin;
   PetscCall(MatShellGetContext(A, &s));
-  PetscCall(VecSet(d, s->kernel.amplitude * s->kernel.amplitude + s->kernel.alpha)); /* phi(0) = 1 at order 0 */
+  PetscCall(
+      VecSet(d, s->kernel.amplitude * s->kernel.amplitude + s->kernel.alpha)); /* phi(0) = 1 at order 0 */
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -174,8 +179,8 @@ static PetscErrorCode ListCover(GramShell *s, GramPoints points)
       const PetscBool half = (PetscBool)(turn > 0 && 2 * turn == nb);
 
       if (half && (PetscMin(i, j) % 2 == 0) != (i < j)) continue;
-      s->list[count++] = (GramTile){offsets[i], offsets[i + 1] - offsets[i], offsets[j], offsets[j + 1] - offsets[j],
-                                    PETSC_TRUE};
+      s->list[count++] = (GramTile){offsets[i], offsets[i + 1] - offsets[i], offsets[j],
+                                    offsets[j + 1] - offsets[j], PETSC_TRUE};
     }
   }
   s->n_tiles = count;
@@ -194,10 +199,12 @@ static PetscErrorCode ListRows(GramShell *s, GramPoints points, PetscInt row)
   PetscCall(GramPointsGetBlocks(points, BLOCK_SIZE, &nb, &offsets, &first));
   PetscCall(PetscMalloc1(strips * nb, &s->list));
   for (PetscInt i = 0; i < strips; i++) {
-    const PetscInt begin = (PetscInt)((PetscInt64)i * s->m_local / strips), end = (PetscInt)((PetscInt64)(i + 1) * s->m_local / strips);
+    const PetscInt begin = (PetscInt)((PetscInt64)i * s->m_local / strips),
+                   end   = (PetscInt)((PetscInt64)(i + 1) * s->m_local / strips);
 
     for (PetscInt j = 0; j < nb; j++) {
-      s->list[count++] = (GramTile){row + begin, end - begin, offsets[j], offsets[j + 1] - offsets[j], PETSC_FALSE};
+      s->list[count++] =
+          (GramTile){row + begin, end - begin, offsets[j], offsets[j + 1] - offsets[j], PETSC_FALSE};
     }
   }
   s->n_tiles = count;
@@ -213,8 +220,8 @@ static PetscErrorCode CoverFromOptions(MPI_Comm comm, PetscBool *cover)
 
   PetscFunctionBegin;
   PetscOptionsBegin(comm, "product_", "Products with the kernel matrix", NULL);
-  PetscCall(PetscOptionsString("-symmetric", "Evaluate each pair once, use it twice: auto, true, false", "GramMatCreate",
-                               symmetric, symmetric, sizeof symmetric, NULL));
+  PetscCall(PetscOptionsString("-symmetric", "Evaluate each pair once, use it twice: auto, true, false",
+                               "GramMatCreate", symmetric, symmetric, sizeof symmetric, NULL));
   PetscOptionsEnd();
   PetscCall(PetscStrcmp(symmetric, "auto", &automatic));
   *cover = PETSC_TRUE;
@@ -223,22 +230,22 @@ static PetscErrorCode CoverFromOptions(MPI_Comm comm, PetscBool *cover)
 }
 
 /* targets: NULL for the square matrix */
-static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const GramKernel *kernel, GramBackend backend,
-                                  Mat *A)
+static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const GramKernel *kernel,
+                                  GramBackend backend, Mat *A)
 {
-  GramShell      *s;
-  PetscInt        dim, m, start;
-  PetscReal      *z, *t = NULL;
+  GramShell       *s;
+  PetscInt         dim, m, start;
+  PetscReal       *z, *t = NULL;
   const PetscReal *local;
-  PetscMPIInt     size, mine;
+  PetscMPIInt      size, mine;
 
   PetscFunctionBegin;
   PetscCall(RegisterEvents());
   PetscCall(PetscNew(&s));
   PetscCall(GramPointsGetSizes(points, &s->comm, &dim, &s->n, &s->n_local, &start));
   PetscCall(PetscCommDuplicate(s->comm, &s->comm, NULL));
-  PetscCheck(dim == kernel->dim, s->comm, PETSC_ERR_ARG_SIZ, "points have %" PetscInt_FMT " coordinates, the kernel %" PetscInt_FMT,
-             dim, kernel->dim);
+  PetscCheck(dim == kernel->dim, s->comm, PETSC_ERR_ARG_SIZ,
+             "points have %" PetscInt_FMT " coordinates, the kernel %" PetscInt_FMT, dim, kernel->dim);
   PetscCallMPI(MPI_Comm_size(s->comm, &size));
   s->kernel  = *kernel;
   s->square  = (PetscBool)!targets;
@@ -273,7 +280,8 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
   PetscCall(MatCreateShell(s->comm, s->m_local, s->n_local, m, s->n, s, A));
   PetscCall(MatShellSetOperation(*A, MATOP_MULT, (void (*)(void))MatMult_Gram));
   PetscCall(MatShellSetOperation(*A, MATOP_DESTROY, (void (*)(void))MatDestroy_Gram));
-  PetscCall(MatShellSetMatProductOperation(*A, MATPRODUCT_AB, NULL, MatMatMultNumeric_Gram, NULL, MATDENSE, MATDENSE));
+  PetscCall(MatShellSetMatProductOperation(*A, MATPRODUCT_AB, NULL, MatMatMultNumeric_Gram, NULL, MATDENSE,
+                                           MATDENSE));
   PetscCall(PetscObjectSetName((PetscObject)*A, targets ? "GramCross" : "Gram"));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -289,16 +297,16 @@ PetscErrorCode GramMatCreate(GramPoints points, const GramKernel *kernel, GramBa
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramMatCreateCross(GramPoints targets, GramPoints points, const GramKernel *kernel, GramBackend backend,
-                                  Mat *K)
+PetscErrorCode GramMatCreateCross(GramPoints targets, GramPoints points, const GramKernel *kernel,
+                                  GramBackend backend, Mat *K)
 {
   PetscFunctionBegin;
   PetscCall(ShellCreate(targets, points, kernel, backend, K));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramMatGetEntries(Mat A, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols, const PetscInt cols[],
-                                 PetscReal *a, PetscInt lda)
+PetscErrorCode GramMatGetEntries(Mat A, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
+                                 const PetscInt cols[], PetscReal *a, PetscInt lda)
 {
   GramShell *s;
 
@@ -329,7 +337,8 @@ PetscErrorCode GramMatGetStats(Mat A, GramMatStats *stats)
   for (PetscInt i = 0; i < s->n_tiles; i++) {
     const PetscLogDouble pairs = (PetscLogDouble)s->list[i].n_rows * (PetscLogDouble)s->list[i].n_cols;
 
-    s->stats.evaluated += (PetscLogDouble)s->stats.products * (s->list[i].both && s->list[i].row == s->list[i].col ? pairs / 2 : pairs);
+    s->stats.evaluated += (PetscLogDouble)s->stats.products *
+                          (s->list[i].both && s->list[i].row == s->list[i].col ? pairs / 2 : pairs);
   }
   *stats = s->stats;
   PetscFunctionReturn(PETSC_SUCCESS);

@@ -47,8 +47,8 @@ PetscErrorCode GramMatCreateCross(GramPoints targets, GramPoints points, const G
 
   Not collective: every rank holds all points. In double whatever the backend's precision.
 **/
-PetscErrorCode GramMatGetEntries(Mat A, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols, const PetscInt cols[],
-                                 PetscReal *a, PetscInt lda);
+PetscErrorCode GramMatGetEntries(Mat A, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
+                                 const PetscInt cols[], PetscReal *a, PetscInt lda);
 
 /* Counters since the Mat was made: the same on all ranks but evaluated and seconds. */
 typedef struct {

@@ -46,7 +46,8 @@ PetscErrorCode GramKernelSetType(GramKernel *kernel, const char *name, PetscReal
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode LengthScaleFromOptions(MPI_Comm comm, PetscOptionItems *PetscOptionsObject, GramKernel *k)
+static PetscErrorCode LengthScaleFromOptions(MPI_Comm comm, PetscOptionItems *PetscOptionsObject,
+                                             GramKernel *k)
 {
   PetscInt n = GRAM_MAX_DIM;
 
@@ -81,8 +82,8 @@ static PetscErrorCode TypeFromOptions(MPI_Comm comm, PetscOptionItems *PetscOpti
   PetscCall(GramKernelSetType(k, type, nu, &found));
   PetscCall(PetscStrcmp(type, "matern", &matern));
   GramCheckInput(found || !matern, comm, "kernel.nu: %.6g is none of 0.5, 1.5, 2.5, 3.5, 4.5", (double)nu);
-  GramCheckInput(found, comm, "kernel.type: '%s' is none of gaussian, exponential, matern, matern12 ... matern92",
-                 type);
+  GramCheckInput(found, comm,
+                 "kernel.type: '%s' is none of gaussian, exponential, matern, matern12 ... matern92", type);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -98,19 +99,21 @@ PetscErrorCode GramKernelSetFromOptions(MPI_Comm comm, PetscInt dim, GramKernel 
   PetscOptionsBegin(comm, "kernel_", "Kernel k(x, z) = amplitude^2 phi(|(x - z) / length_scale|)", NULL);
   PetscCall(TypeFromOptions(comm, PetscOptionsObject, k));
   PetscCall(LengthScaleFromOptions(comm, PetscOptionsObject, k));
-  PetscCall(PetscOptionsReal("-amplitude", "Amplitude s, units of the standardised values", NULL, k->amplitude,
-                             &k->amplitude, NULL));
+  PetscCall(PetscOptionsReal("-amplitude", "Amplitude s, units of the standardised values", NULL,
+                             k->amplitude, &k->amplitude, NULL));
   PetscOptionsEnd();
-  GramCheckInput(k->amplitude > 0 && PetscIsNormalReal(k->amplitude), comm, "kernel.amplitude: %.6g is not > 0",
-                 (double)k->amplitude);
+  GramCheckInput(k->amplitude > 0 && PetscIsNormalReal(k->amplitude), comm,
+                 "kernel.amplitude: %.6g is not > 0", (double)k->amplitude);
 
   PetscOptionsBegin(comm, "ridge_", "Ridge on the diagonal", NULL);
-  PetscCall(PetscOptionsReal("-alpha", "Added to the diagonal of K, units of y^2", NULL, k->alpha, &k->alpha, NULL));
+  PetscCall(PetscOptionsReal("-alpha", "Added to the diagonal of K, units of y^2", NULL, k->alpha, &k->alpha,
+                             NULL));
   k->alpha_gradient = k->alpha;
   PetscCall(PetscOptionsReal("-alpha_gradient", "The same for gradient rows", NULL, k->alpha_gradient,
                              &k->alpha_gradient, NULL));
   PetscOptionsEnd();
-  GramCheckInput(k->alpha >= 0 && !PetscIsInfReal(k->alpha), comm, "ridge.alpha: %.6g is not >= 0", (double)k->alpha);
+  GramCheckInput(k->alpha >= 0 && !PetscIsInfReal(k->alpha), comm, "ridge.alpha: %.6g is not >= 0",
+                 (double)k->alpha);
   GramCheckInput(k->alpha_gradient >= 0 && !PetscIsInfReal(k->alpha_gradient), comm,
                  "ridge.alpha_gradient: %.6g is not >= 0", (double)k->alpha_gradient);
 
@@ -118,8 +121,8 @@ PetscErrorCode GramKernelSetFromOptions(MPI_Comm comm, PetscInt dim, GramKernel 
   PetscCall(PetscOptionsInt("-degree", "Degree of the polynomial tail, -1 for none", NULL, k->tail_degree,
                             &k->tail_degree, NULL));
   PetscOptionsEnd();
-  GramCheckInput(k->tail_degree == -1, comm, "tail.degree: %" PetscInt_FMT " is not available in this version (-1 only)",
-                 k->tail_degree);
+  GramCheckInput(k->tail_degree == -1, comm,
+                 "tail.degree: %" PetscInt_FMT " is not available in this version (-1 only)", k->tail_degree);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -129,9 +132,12 @@ PetscErrorCode GramKernelView(const GramKernel *k, char line[], size_t size)
 
   PetscFunctionBegin;
   if (!PetscIsNanReal(k->nu)) PetscCall(PetscSNPrintf(nu, sizeof nu, " nu %.6g", (double)k->nu));
-  if (k->n_length_scale == 1) PetscCall(PetscSNPrintf(scale, sizeof scale, "%.6g", (double)k->length_scale[0]));
-  else PetscCall(PetscSNPrintf(scale, sizeof scale, "%.6g ... %.6g (%" PetscInt_FMT ")", (double)k->length_scale[0],
-                               (double)k->length_scale[k->dim - 1], k->n_length_scale));
+  if (k->n_length_scale == 1)
+    PetscCall(PetscSNPrintf(scale, sizeof scale, "%.6g", (double)k->length_scale[0]));
+  else
+    PetscCall(PetscSNPrintf(scale, sizeof scale, "%.6g ... %.6g (%" PetscInt_FMT ")",
+                            (double)k->length_scale[0], (double)k->length_scale[k->dim - 1],
+                            k->n_length_scale));
   PetscCall(PetscSNPrintf(line, size, "%s%s, length scale %s, amplitude %.6g, alpha %.6g", k->type, nu, scale,
                           (double)k->amplitude, (double)k->alpha));
   PetscFunctionReturn(PETSC_SUCCESS);

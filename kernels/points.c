@@ -70,8 +70,9 @@ static uint64_t HilbertKey(int d, int b, uint32_t cell[])
 }
 
 /* The box of all points in scaled coordinates, and the up to CURVE_DIMS widest of its sides. */
-static PetscErrorCode CurveBox(MPI_Comm comm, PetscInt dim, PetscInt n, const PetscReal *x, const PetscReal *scale,
-                               int *d, PetscInt widest[], PetscReal lower[], PetscReal *width)
+static PetscErrorCode CurveBox(MPI_Comm comm, PetscInt dim, PetscInt n, const PetscReal *x,
+                               const PetscReal *scale, int *d, PetscInt widest[], PetscReal lower[],
+                               PetscReal *width)
 {
   PetscReal upper[GRAM_MAX_DIM], box[2 * GRAM_MAX_DIM], all[2 * GRAM_MAX_DIM];
 
@@ -106,8 +107,8 @@ static PetscErrorCode CurveBox(MPI_Comm comm, PetscInt dim, PetscInt n, const Pe
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode RecordsCreate(MPI_Comm comm, PetscInt dim, PetscInt n, PetscInt first, const PetscReal *x,
-                                    const PetscReal *scale, size_t size, char **records)
+static PetscErrorCode RecordsCreate(MPI_Comm comm, PetscInt dim, PetscInt n, PetscInt first,
+                                    const PetscReal *x, const PetscReal *scale, size_t size, char **records)
 {
   PetscInt  widest[CURVE_DIMS];
   PetscReal lower[GRAM_MAX_DIM], width = 0;
@@ -125,7 +126,8 @@ static PetscErrorCode RecordsCreate(MPI_Comm comm, PetscInt dim, PetscInt n, Pet
       const PetscInt  c    = widest[k];
       const PetscReal unit = width > 0 ? (x[i * dim + c] / (scale ? scale[c] : 1) - lower[c]) / width : 0;
 
-      cell[k] = (uint32_t)PetscMin(unit * (PetscReal)((uint32_t)1 << bits), (PetscReal)(((uint32_t)1 << bits) - 1));
+      cell[k] =
+          (uint32_t)PetscMin(unit * (PetscReal)((uint32_t)1 << bits), (PetscReal)(((uint32_t)1 << bits) - 1));
     }
     record->key = HilbertKey(d, bits, cell);
     record->row = first + i;
@@ -192,7 +194,8 @@ static PetscErrorCode RecordsSplit(MPI_Comm comm, PetscInt dim, size_t size, con
     counts[r] = 0;
     for (; i < n; i++, counts[r]++) {
       if (r < ranks - 1 &&
-          RecordCompare(records + (size_t)i * size, all + (size_t)PetscMin(cut, total - 1) * size, &dim) >= 0) break;
+          RecordCompare(records + (size_t)i * size, all + (size_t)PetscMin(cut, total - 1) * size, &dim) >= 0)
+        break;
     }
   }
   PetscCall(PetscFree(all));
@@ -201,8 +204,8 @@ static PetscErrorCode RecordsSplit(MPI_Comm comm, PetscInt dim, size_t size, con
 }
 
 /* Sample sort, then an exchange that evens out the pieces. */
-static PetscErrorCode RecordsSort(MPI_Comm comm, PetscInt dim, size_t size, PetscLayout layout, char **records,
-                                  PetscInt *n)
+static PetscErrorCode RecordsSort(MPI_Comm comm, PetscInt dim, size_t size, PetscLayout layout,
+                                  char **records, PetscInt *n)
 {
   PetscMPIInt     ranks, *counts;
   const PetscInt *ranges;
@@ -373,7 +376,8 @@ PetscErrorCode GramPointsGetBlocks(GramPoints p, PetscInt block_size, PetscInt *
     const PetscInt n = ranges[r + 1] - ranges[r], blocks = (n + block_size - 1) / block_size;
 
     (*first)[r] = b;
-    for (PetscInt i = 0; i < blocks; i++) (*offsets)[b++] = ranges[r] + (PetscInt)((PetscInt64)i * n / blocks);
+    for (PetscInt i = 0; i < blocks; i++)
+      (*offsets)[b++] = ranges[r] + (PetscInt)((PetscInt64)i * n / blocks);
   }
   (*first)[ranks] = b;
   (*offsets)[b]   = p->n;
@@ -397,7 +401,8 @@ PetscErrorCode GramPointsFindDuplicate(GramPoints p, PetscInt pair[2])
   PetscCallMPI(MPI_Allgather(last, (PetscMPIInt)dim, MPIU_REAL, lasts, (PetscMPIInt)dim, MPIU_REAL, p->comm));
   pair[0] = p->n_local ? p->row[p->n_local - 1] : -1;
   PetscCallMPI(MPI_Allgather(pair, 1, MPIU_INT, rows, 1, MPIU_INT, p->comm));
-  for (PetscInt i = 0; i < p->n_local && found[1] < 0; i++) { /* ranks with points come before ranks without */
+  for (PetscInt i = 0; i < p->n_local && found[1] < 0;
+       i++) { /* ranks with points come before ranks without */
     const PetscReal *x = p->x + i * dim, *before = i ? x - dim : rank ? lasts + (rank - 1) * dim : NULL;
     PetscBool        same = (PetscBool)(before != NULL);
 

@@ -30,8 +30,8 @@ PetscErrorCode GramPointsCreate(MPI_Comm comm, PetscInt dim, PetscInt n_local, c
 PetscErrorCode GramPointsDestroy(GramPoints *points);
 
 /* Not collective; any of the outputs may be NULL. n_local and start describe this rank's range of the curve. */
-PetscErrorCode GramPointsGetSizes(GramPoints points, MPI_Comm *comm, PetscInt *dim, PetscInt *n, PetscInt *n_local,
-                                  PetscInt *start);
+PetscErrorCode GramPointsGetSizes(GramPoints points, MPI_Comm *comm, PetscInt *dim, PetscInt *n,
+                                  PetscInt *n_local, PetscInt *start);
 
 /* Not collective. x [n_local][dim] in curve order, owned by points. */
 PetscErrorCode GramPointsGetArrayRead(GramPoints points, const PetscReal **x);
@@ -63,8 +63,8 @@ PetscErrorCode GramPointsAllGather(GramPoints points, const PetscReal *scale, Pe
   @param[out] offsets  [n_blocks + 1] first point of each block; free with PetscFree()
   @param[out] first    [size + 1] first block of each rank; free with PetscFree()
 **/
-PetscErrorCode GramPointsGetBlocks(GramPoints points, PetscInt block_size, PetscInt *n_blocks, PetscInt **offsets,
-                                   PetscInt **first);
+PetscErrorCode GramPointsGetBlocks(GramPoints points, PetscInt block_size, PetscInt *n_blocks,
+                                   PetscInt **offsets, PetscInt **first);
 
 /**
   GramPointsFindDuplicate - Two input rows with equal coordinates, or -1, -1.

@@ -8,11 +8,11 @@
 /* there is one standard error per process, so there is one of these */
 static struct {
   PetscBool      on, bar, drawn;
-  PetscLogDouble patience;           /* s before the first line of a log */
+  PetscLogDouble patience; /* s before the first line of a log */
   char           phase[32], note[80];
-  PetscReal      work, pairs;        /* of the phase; done so far on this rank */
-  PetscReal      fraction;           /* < 0: unknown */
-  PetscLogDouble begun, last, next;  /* s: start of the phase, last drawing, next drawing */
+  PetscReal      work, pairs;       /* of the phase; done so far on this rank */
+  PetscReal      fraction;          /* < 0: unknown */
+  PetscLogDouble begun, last, next; /* s: start of the phase, last drawing, next drawing */
 } progress;
 
 PetscErrorCode GramProgressSetFromOptions(MPI_Comm comm)
@@ -24,8 +24,8 @@ PetscErrorCode GramProgressSetFromOptions(MPI_Comm comm)
 
   PetscFunctionBegin;
   PetscOptionsBegin(comm, NULL, "Progress", NULL);
-  PetscCall(PetscOptionsString("-monitor", "Progress on standard error: auto, true, false", NULL, monitor, monitor,
-                               sizeof monitor, NULL));
+  PetscCall(PetscOptionsString("-monitor", "Progress on standard error: auto, true, false", NULL, monitor,
+                               monitor, sizeof monitor, NULL));
   PetscOptionsEnd();
   PetscCall(PetscStrcmp(monitor, "auto", &automatic));
   if (!automatic) PetscCall(PetscOptionsStringToBool(monitor[0] ? monitor : "true", &wanted));
@@ -52,7 +52,7 @@ PetscErrorCode GramProgressBegin(const char *phase, PetscReal work)
 
 static PetscErrorCode Draw(PetscLogDouble now)
 {
-  const PetscLogDouble spent = now - progress.begun;
+  const PetscLogDouble spent   = now - progress.begun;
   char                 bar[31] = "..............................", left[32] = "", percent[16] = "";
   const PetscReal      f = progress.fraction;
 
@@ -65,13 +65,13 @@ static PetscErrorCode Draw(PetscLogDouble now)
     PetscCall(PetscSNPrintf(percent, sizeof percent, "%3d %% ", (int)(100 * f)));
   }
   if (progress.bar) {
-    PetscCall(PetscFPrintf(PETSC_COMM_SELF, stderr, "\r\033[K%-10s [%s] %s%s%s%.2f Gpair/s a rank%s", progress.phase,
-                           bar, percent, progress.note, progress.note[0] ? ", " : "",
+    PetscCall(PetscFPrintf(PETSC_COMM_SELF, stderr, "\r\033[K%-10s [%s] %s%s%s%.2f Gpair/s a rank%s",
+                           progress.phase, bar, percent, progress.note, progress.note[0] ? ", " : "",
                            (double)(progress.pairs / spent * 1e-9), left));
   } else {
-    PetscCall(PetscFPrintf(PETSC_COMM_SELF, stderr, "%-10s %s%s%s%.0f s, %.2f Gpair/s a rank%s\n", progress.phase, percent,
-                           progress.note, progress.note[0] ? ", " : "", (double)spent,
-                           (double)(progress.pairs / spent * 1e-9), left));
+    PetscCall(PetscFPrintf(PETSC_COMM_SELF, stderr, "%-10s %s%s%s%.0f s, %.2f Gpair/s a rank%s\n",
+                           progress.phase, percent, progress.note, progress.note[0] ? ", " : "",
+                           (double)spent, (double)(progress.pairs / spent * 1e-9), left));
   }
   (void)fflush(stderr);
   progress.drawn = PETSC_TRUE;
@@ -103,7 +103,8 @@ PetscErrorCode GramProgressAdd(PetscReal pairs)
 PetscErrorCode GramProgressUpdate(PetscReal fraction, const char note[])
 {
   PetscFunctionBegin;
-  progress.fraction = PetscMax(progress.fraction, PetscMin(1, fraction)); /* residuals go up and down, bars do not */
+  progress.fraction =
+      PetscMax(progress.fraction, PetscMin(1, fraction)); /* residuals go up and down, bars do not */
   PetscCall(PetscStrncpy(progress.note, note, sizeof progress.note));
   PetscCall(DrawWhenDue());
   PetscFunctionReturn(PETSC_SUCCESS);

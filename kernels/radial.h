@@ -20,12 +20,12 @@
 
 /* X(enum suffix, function suffix, option value, 2 nu (0: none), order, unit c): order 0 is positive definite,
    order m > 0 only against polynomials of degree m - 1, so that the solve carries them as a tail */
-#define GRAM_RADIAL_LIST(X)                                               \
-  X(GAUSSIAN, Gaussian, "gaussian", 0, 0, 0.84932180028801910)            \
-  X(EXPONENTIAL, Exponential, "exponential", 1, 0, 1.4426950408889634)    \
-  X(MATERN32, Matern32, "matern32", 3, 0, 2.4988211106473432)             \
-  X(MATERN52, Matern52, "matern52", 5, 0, 3.2259641822295610)             \
-  X(MATERN72, Matern72, "matern72", 7, 0, 3.8170122958983583)             \
+#define GRAM_RADIAL_LIST(X)                                            \
+  X(GAUSSIAN, Gaussian, "gaussian", 0, 0, 0.84932180028801910)         \
+  X(EXPONENTIAL, Exponential, "exponential", 1, 0, 1.4426950408889634) \
+  X(MATERN32, Matern32, "matern32", 3, 0, 2.4988211106473432)          \
+  X(MATERN52, Matern52, "matern52", 5, 0, 3.2259641822295610)          \
+  X(MATERN72, Matern72, "matern72", 7, 0, 3.8170122958983583)          \
   X(MATERN92, Matern92, "matern92", 9, 0, 4.3280851226668902)
 
 #define GRAM_RADIAL_ENUM(UPPER, Camel, name, twonu, order, unit) GRAM_RADIAL_##UPPER,
@@ -124,7 +124,8 @@ GRAM_FN gram_real RadialMatern72(gram_real s)
 GRAM_FN gram_real RadialMatern92(gram_real s)
 {
   gram_real u = sqrt(s), t = GRAM_LN2 * u;
-  return (1 + t * (1 + t * ((gram_real)(3.0 / 7) + t * ((gram_real)(2.0 / 21) + t * (gram_real)(1.0 / 105))))) *
+  return (1 +
+          t * (1 + t * ((gram_real)(3.0 / 7) + t * ((gram_real)(2.0 / 21) + t * (gram_real)(1.0 / 105))))) *
          GramExp2Neg(u);
 }
 

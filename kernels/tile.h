@@ -9,10 +9,10 @@
 
 /* instruction sets a tile is built for, best first: X(suffix, does this processor have it) */
 #if defined(__x86_64__)
-  #define GRAM_SIMD_LIST(X)                                                                                     \
-    X(avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&                        \
-                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))                     \
-    X(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))                                    \
+  #define GRAM_SIMD_LIST(X)                                                                 \
+    X(avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&    \
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) \
+    X(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))                \
     X(portable, 1)
 #else
   #define GRAM_SIMD_LIST(X) X(portable, 1)
@@ -33,19 +33,20 @@
 
   GramTileEntries - a[j * lda + i] = phi(x_i, z_j)
 */
-#define GRAM_TILE_DECLARE_AS(real, bits, simd)                                                                    \
-  void GramTileApply_f##bits##_##simd(GramRadial type, int dim, int width, long m, long n, const real *x, long ldx, \
-                                      const real *z, long ldz, const real *v, double *y, const real *w, double *u); \
-  void GramTileEntries_f##bits##_##simd(GramRadial type, int dim, long m, long n, const real *x, long ldx,          \
+#define GRAM_TILE_DECLARE_AS(real, bits, simd)                                                             \
+  void GramTileApply_f##bits##_##simd(GramRadial type, int dim, int width, long m, long n, const real *x,  \
+                                      long ldx, const real *z, long ldz, const real *v, double *y,         \
+                                      const real *w, double *u);                                           \
+  void GramTileEntries_f##bits##_##simd(GramRadial type, int dim, long m, long n, const real *x, long ldx, \
                                         const real *z, long ldz, double *a, long lda);
-#define GRAM_TILE_DECLARE(simd, supported)  \
-  GRAM_TILE_DECLARE_AS(double, 64, simd) \
+#define GRAM_TILE_DECLARE(simd, supported) \
+  GRAM_TILE_DECLARE_AS(double, 64, simd)   \
   GRAM_TILE_DECLARE_AS(float, 32, simd)
 GRAM_SIMD_LIST(GRAM_TILE_DECLARE)
 
-typedef void (*GramTileApply_f64)(GramRadial, int, int, long, long, const double *, long, const double *, long,
-                                  const double *, double *, const double *, double *);
+typedef void (*GramTileApply_f64)(GramRadial, int, int, long, long, const double *, long, const double *,
+                                  long, const double *, double *, const double *, double *);
 typedef void (*GramTileApply_f32)(GramRadial, int, int, long, long, const float *, long, const float *, long,
                                   const float *, double *, const float *, double *);
-typedef void (*GramTileEntries_f64)(GramRadial, int, long, long, const double *, long, const double *, long, double *,
-                                    long);
+typedef void (*GramTileEntries_f64)(GramRadial, int, long, long, const double *, long, const double *, long,
+                                    double *, long);

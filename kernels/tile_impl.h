@@ -30,15 +30,14 @@
 #define TILE_NAME(name)            TILE_NAME_OF(name, GRAM_TILE_SUFFIX)
 
 /* |x_(i+l) - z_j|^2 for up to three coordinates: xi [3][TILE_ROWS], copied once per block of rows, and zj [3] */
-#define TILE_DISTANCE(l)                                                               \
-  ((xi[0][l] - zj[0]) * (xi[0][l] - zj[0]) +                                           \
-   (few > 1 ? (xi[1][l] - zj[1]) * (xi[1][l] - zj[1]) : 0) +                           \
+#define TILE_DISTANCE(l)                                                                               \
+  ((xi[0][l] - zj[0]) * (xi[0][l] - zj[0]) + (few > 1 ? (xi[1][l] - zj[1]) * (xi[1][l] - zj[1]) : 0) + \
    (few > 2 ? (xi[2][l] - zj[2]) * (xi[2][l] - zj[2]) : 0))
 
 /* the same for any number of coordinates: s[l], whole rows at a time */
-static inline __attribute__((always_inline)) void TileDistances(int dim, const gram_real *restrict x, long ldx,
-                                                                const gram_real *restrict z, long ldz,
-                                                                gram_real *restrict s)
+static inline __attribute__((always_inline)) void TileDistances(int  dim, const gram_real *restrict x,
+                                                                long ldx, const gram_real *restrict z,
+                                                                long ldz, gram_real *restrict s)
 {
   for (int l = 0; l < TILE_ROWS; l++) s[l] = 0;
   for (int c = 0; c < dim; c++) {
@@ -55,9 +54,10 @@ static inline __attribute__((always_inline)) void TileDistances(int dim, const g
 
 /* few: 1, 2 or 3 coordinates as a literal, or TILE_ANY */
 static inline __attribute__((always_inline)) void
-TileApply_Inline(GramRadial type, int few, int dim, int width, bool both, long m, long n, const gram_real *restrict x, long ldx,
-                 const gram_real *restrict z, long ldz, const gram_real *restrict v, double *restrict y,
-                 const gram_real *restrict w, double *restrict u)
+TileApply_Inline(GramRadial type, int few, int dim, int width, bool both, long m, long n,
+                 const gram_real *restrict x, long ldx, const gram_real *restrict z, long ldz,
+                 const gram_real *restrict v, double *restrict y, const gram_real *restrict w,
+                 double *restrict u)
 {
   gram_real uj[TILE_COLS * GRAM_TILE_WIDTH * TILE_LANES] __attribute__((aligned(64)));
 
@@ -77,10 +77,10 @@ TileApply_Inline(GramRadial type, int few, int dim, int width, bool both, long m
         for (int l = 0; both && l < TILE_ROWS; l++) wi[r][l] = l < rows ? w[(i0 + l) * width + r] : 0;
       }
       for (long j = 0; j < cols; j++) {
-        const gram_real  zj[3] = {z[j0 + j], few > 1 ? z[ldz + j0 + j] : 0, few > 2 ? z[2 * ldz + j0 + j] : 0};
-        gram_real        s[TILE_ROWS], p[TILE_ROWS];
-        gram_real       *uj0 = uj + j * width * TILE_LANES;
-        const gram_real *vj  = v + (j0 + j) * width;
+        const gram_real zj[3] = {z[j0 + j], few > 1 ? z[ldz + j0 + j] : 0, few > 2 ? z[2 * ldz + j0 + j] : 0};
+        gram_real       s[TILE_ROWS], p[TILE_ROWS];
+        gram_real      *uj0 = uj + j * width * TILE_LANES;
+        const gram_real *vj = v + (j0 + j) * width;
 
         if (few == TILE_ANY) TileDistances(dim, x + i0, ldx, z + j0 + j, ldz, s);
         if (width == 1) { /* one loop: the profile goes from register to sum */
@@ -101,7 +101,8 @@ TileApply_Inline(GramRadial type, int few, int dim, int width, bool both, long m
           }
         } else {
 #pragma omp simd
-          for (int l = 0; l < TILE_ROWS; l++) p[l] = RadialEval(type, few == TILE_ANY ? s[l] : TILE_DISTANCE(l));
+          for (int l = 0; l < TILE_ROWS; l++)
+            p[l] = RadialEval(type, few == TILE_ANY ? s[l] : TILE_DISTANCE(l));
           for (int r = 0; r < width; r++) {
             const gram_real vjr = vj[r];
 
@@ -110,10 +111,9 @@ TileApply_Inline(GramRadial type, int few, int dim, int width, bool both, long m
             if (both) {
 #pragma omp simd
               for (int l = 0; l < TILE_LANES; l++) {
-                uj0[r * TILE_LANES + l] +=
-                    (p[l] * wi[r][l] + p[l + TILE_LANES] * wi[r][l + TILE_LANES]) +
-                    (p[l + 2 * TILE_LANES] * wi[r][l + 2 * TILE_LANES] +
-                     p[l + 3 * TILE_LANES] * wi[r][l + 3 * TILE_LANES]);
+                uj0[r * TILE_LANES + l] += (p[l] * wi[r][l] + p[l + TILE_LANES] * wi[r][l + TILE_LANES]) +
+                                           (p[l + 2 * TILE_LANES] * wi[r][l + 2 * TILE_LANES] +
+                                            p[l + 3 * TILE_LANES] * wi[r][l + 3 * TILE_LANES]);
               }
             }
           }
@@ -134,9 +134,10 @@ TileApply_Inline(GramRadial type, int few, int dim, int width, bool both, long m
   }
 }
 
-static inline __attribute__((always_inline)) void
-TileEntries_Inline(GramRadial type, int dim, long m, long n, const gram_real *restrict x, long ldx,
-                   const gram_real *restrict z, long ldz, double *restrict a, long lda)
+static inline __attribute__((always_inline)) void TileEntries_Inline(GramRadial type, int dim, long m, long n,
+                                                                     const gram_real *restrict x, long ldx,
+                                                                     const gram_real *restrict z, long ldz,
+                                                                     double *restrict a, long          lda)
 {
   for (long i0 = 0; i0 < m; i0 += TILE_ROWS) {
     const long rows = m - i0 < TILE_ROWS ? m - i0 : TILE_ROWS;
@@ -153,25 +154,29 @@ TileEntries_Inline(GramRadial type, int dim, long m, long n, const gram_real *re
 }
 
 /* literals for the profile, for up to three coordinates, for one right-hand side and for the transposed product */
-#define TILE_BOTH(T, D, W)                                                       \
+#define TILE_BOTH(T, D, W)                                                            \
   if (w) TileApply_Inline(T, D, dim, W, true, m, n, x, ldx, z, ldz, v, y, w, u);      \
   else TileApply_Inline(T, D, dim, W, false, m, n, x, ldx, z, ldz, v, y, NULL, NULL); \
   return;
-#define TILE_CASE_APPLY(UPPER, Camel, name, twonu, order, unit)         \
-  case GRAM_RADIAL_##UPPER:                                             \
-    if (width > 1) { TILE_BOTH(GRAM_RADIAL_##UPPER, TILE_ANY, width) }  \
-    switch (dim) {                                                      \
-    case 1: TILE_BOTH(GRAM_RADIAL_##UPPER, 1, 1)                        \
-    case 2: TILE_BOTH(GRAM_RADIAL_##UPPER, 2, 1)                        \
-    case 3: TILE_BOTH(GRAM_RADIAL_##UPPER, 3, 1)                        \
-    default: TILE_BOTH(GRAM_RADIAL_##UPPER, TILE_ANY, 1)                \
+#define TILE_CASE_APPLY(UPPER, Camel, name, twonu, order, unit) \
+  case GRAM_RADIAL_##UPPER:                                     \
+    if (width > 1) {                                            \
+      TILE_BOTH(GRAM_RADIAL_##UPPER, TILE_ANY, width)           \
+    }                                                           \
+    switch (dim) {                                              \
+    case 1: TILE_BOTH(GRAM_RADIAL_##UPPER, 1, 1)                \
+    case 2: TILE_BOTH(GRAM_RADIAL_##UPPER, 2, 1)                \
+    case 3: TILE_BOTH(GRAM_RADIAL_##UPPER, 3, 1)                \
+    default: TILE_BOTH(GRAM_RADIAL_##UPPER, TILE_ANY, 1)        \
     }
-#define TILE_CASE_ENTRIES(UPPER, Camel, name, twonu, order, unit) \
-  case GRAM_RADIAL_##UPPER: TileEntries_Inline(GRAM_RADIAL_##UPPER, dim, m, n, x, ldx, z, ldz, a, lda); return;
+#define TILE_CASE_ENTRIES(UPPER, Camel, name, twonu, order, unit)               \
+  case GRAM_RADIAL_##UPPER:                                                     \
+    TileEntries_Inline(GRAM_RADIAL_##UPPER, dim, m, n, x, ldx, z, ldz, a, lda); \
+    return;
 
-void TILE_NAME(GramTileApply)(GramRadial type, int dim, int width, long m, long n, const gram_real *x, long ldx,
-                              const gram_real *z, long ldz, const gram_real *v, double *y, const gram_real *w,
-                              double *u)
+void TILE_NAME(GramTileApply)(GramRadial type, int dim, int width, long m, long n, const gram_real *x,
+                              long ldx, const gram_real *z, long ldz, const gram_real *v, double *y,
+                              const gram_real *w, double *u)
 {
   switch (type) {
     GRAM_RADIAL_LIST(TILE_CASE_APPLY)

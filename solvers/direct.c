@@ -25,7 +25,8 @@ static PetscErrorCode FillLAPACK(Mat A, Mat F)
   for (PetscInt i = 0; i < n; i++) index[i] = i;
   PetscCall(MatDenseGetArrayWrite(F, &f));
   for (PetscInt j = 0; j < n; j += STRIP) {
-    PetscCall(GramMatGetEntries(A, n - j, index + j, PetscMin(STRIP, n - j), index + j, f + (size_t)j * (size_t)lda + (size_t)j, lda));
+    PetscCall(GramMatGetEntries(A, n - j, index + j, PetscMin(STRIP, n - j), index + j,
+                                f + (size_t)j * (size_t)lda + (size_t)j, lda));
   }
   PetscCall(MatDenseRestoreArrayWrite(F, &f));
   PetscCall(PetscFree(index));
@@ -122,7 +123,8 @@ PetscErrorCode GramDirectCreate(Mat A, GramDirect *direct, PetscBool *spd)
   PetscCallMPI(MPI_Comm_rank(comm, &rank));
   PetscCall(MatGetSize(A, &n, NULL));
   ranks = ActiveRanks(n, size);
-  GramCheckResource(ranks == 1 || PetscDefined(HAVE_SCALAPACK), comm, "solve.method direct: this PETSc has no ScaLAPACK; use one rank");
+  GramCheckResource(ranks == 1 || PetscDefined(HAVE_SCALAPACK), comm,
+                    "solve.method direct: this PETSc has no ScaLAPACK; use one rank");
   GramCheckResource((PetscReal)n * (PetscReal)n / ranks < (PetscReal)PETSC_MAX_INT, comm,
                     "solve.method direct: a rank's share of %" PetscInt_FMT " x %" PetscInt_FMT
                     " entries exceeds PETSc's integers; use more ranks or solve.method iterative",
@@ -165,10 +167,10 @@ PetscErrorCode GramDirectDestroy(GramDirect *direct)
    rank: 8 N bytes, as a product with A takes too. */
 PetscErrorCode GramDirectSolve(GramDirect d, Vec b, Vec x)
 {
-  MPI_Comm    comm;
-  PetscMPIInt rank;
-  PetscInt    first, n;
-  PetscReal  *all, *part;
+  MPI_Comm         comm;
+  PetscMPIInt      rank;
+  PetscInt         first, n;
+  PetscReal       *all, *part;
   const PetscReal *solved = NULL;
 
   PetscFunctionBegin;

@@ -11,8 +11,8 @@
 /* What the KSP hooks see. */
 typedef struct {
   GramReport *report;
-  PetscInt    capacity;             /* of column */
-  PetscReal  *column;               /* history of this column */
+  PetscInt    capacity; /* of column */
+  PetscReal  *column;   /* history of this column */
   PetscInt    n_column;
   PetscReal   norm_b, target, best; /* ||b||, the residual norm to reach, the least seen */
   PetscInt    since_best;
@@ -39,8 +39,10 @@ static PetscErrorCode Monitor(KSP ksp, PetscInt it, PetscReal norm, void *ctx)
   PetscFunctionBegin;
   (void)ksp;
   if (it > 0 || !w->n_column) PetscCall(HistoryAdd(w, relative));
-  PetscCall(PetscSNPrintf(note, sizeof note, "iteration %" PetscInt_FMT ", residual %.1e", w->n_column - 1, (double)relative));
-  PetscCall(GramProgressUpdate(relative < 1 && relative > 0 ? PetscLogReal(relative) / PetscLogReal(PetscMin(goal, 0.5)) : 0, note));
+  PetscCall(PetscSNPrintf(note, sizeof note, "iteration %" PetscInt_FMT ", residual %.1e", w->n_column - 1,
+                          (double)relative));
+  PetscCall(GramProgressUpdate(
+      relative < 1 && relative > 0 ? PetscLogReal(relative) / PetscLogReal(PetscMin(goal, 0.5)) : 0, note));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -70,7 +72,8 @@ static PetscErrorCode DefaultNorm(KSP ksp)
   PetscBool watches;
 
   PetscFunctionBegin;
-  PetscCall(PetscObjectTypeCompareAny((PetscObject)ksp, &watches, KSPCG, KSPFCG, KSPPIPECG, KSPPIPEFCG, KSPGROPPCG, ""));
+  PetscCall(PetscObjectTypeCompareAny((PetscObject)ksp, &watches, KSPCG, KSPFCG, KSPPIPECG, KSPPIPEFCG,
+                                      KSPGROPPCG, ""));
   if (watches) PetscCall(KSPSetNormType(ksp, KSP_NORM_UNPRECONDITIONED));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -84,7 +87,7 @@ static PetscErrorCode KSPCreateGram(Mat A, KSP *ksp)
   PetscCall(KSPCreate(PetscObjectComm((PetscObject)A), ksp));
   PetscCall(KSPSetOperators(*ksp, A, A));
   PetscCall(KSPSetType(*ksp, KSPCG));
-  PetscCall(KSPSetTolerances(*ksp, 1e-8, PETSC_DEFAULT, PETSC_DEFAULT, 10000));
+  PetscCall(KSPSetTolerances(*ksp, 1e-8, 0, PETSC_DEFAULT, 10000));
   PetscCall(KSPGetPC(*ksp, &pc));
   PetscCall(PCSetType(pc, PCNONE));
   PetscCall(KSPSetFromOptions(*ksp));
@@ -106,18 +109,20 @@ static const char *ReasonName(KSPConvergedReason reason, PetscBool stagnated)
 }
 
 /* R = Y - A X, column norms of R and X, and ||A||_1 once: a column of ones rides along in the panel (k > 0). */
-static PetscErrorCode Residual(Mat A, Mat Y, Mat X, Mat R, PetscReal *norm_r, PetscReal *norm_x, PetscReal *norm_A)
+static PetscErrorCode Residual(Mat A, Mat Y, Mat X, Mat R, PetscReal *norm_r, PetscReal *norm_x,
+                               PetscReal *norm_A)
 {
-  Mat        V, AV;
-  PetscInt   q, n, lda, ldx;
-  PetscReal *v;
+  Mat              V, AV;
+  PetscInt         q, n, lda, ldx;
+  PetscReal       *v;
   const PetscReal *x;
-  Vec        ones;
+  Vec              ones;
 
   PetscFunctionBegin;
   PetscCall(MatGetSize(X, NULL, &q));
   PetscCall(MatGetLocalSize(X, &n, NULL));
-  PetscCall(MatCreateDense(PetscObjectComm((PetscObject)A), n, PETSC_DECIDE, PETSC_DETERMINE, q + 1, NULL, &V));
+  PetscCall(
+      MatCreateDense(PetscObjectComm((PetscObject)A), n, PETSC_DECIDE, PETSC_DETERMINE, q + 1, NULL, &V));
   PetscCall(MatDenseGetLDA(V, &lda));
   PetscCall(MatDenseGetLDA(X, &ldx));
   PetscCall(MatDenseGetArrayWrite(V, &v));
@@ -165,17 +170,17 @@ static PetscErrorCode ColumnNorms(Mat Y, PetscInt q, PetscReal *norm)
 }
 
 /* One column: the KSP, then restarts while the true residual is above the target and still halves. */
-static PetscErrorCode SolveColumn(KSP ksp, Mat A_true, Vec b, Vec x, Watch *w, char reason[32])
+static PetscErrorCode SolveColumn(KSP ksp, Mat A_true, Vec b, Vec x, PetscReal rtol, PetscReal atol, Watch *w,
+                                  char reason[32])
 {
   KSPConvergedReason ksp_reason;
-  PetscReal          rtol, atol, before = PETSC_MAX_REAL, norm;
+  PetscReal          before = PETSC_MAX_REAL, norm;
   PetscInt           its;
   PetscBool          exact;
   Mat                A;
   Vec                r;
 
   PetscFunctionBegin;
-  PetscCall(KSPGetTolerances(ksp, &rtol, &atol, NULL, NULL));
   PetscCall(KSPGetOperators(ksp, &A, NULL));
   exact = (PetscBool)(A == A_true);
   PetscCall(VecNorm(b, NORM_2, &w->norm_b));
@@ -200,7 +205,8 @@ static PetscErrorCode SolveColumn(KSP ksp, Mat A_true, Vec b, Vec x, Watch *w, c
     PetscCall(VecAYPX(r, -1, b)); /* r = b - A x */
     PetscCall(VecNorm(r, NORM_2, &norm));
     if (norm <= PetscMax(rtol * w->norm_b, atol)) {
-      PetscCall(PetscStrncpy(reason, norm <= rtol * w->norm_b ? "relative_tolerance" : "absolute_tolerance", 32));
+      PetscCall(
+          PetscStrncpy(reason, norm <= rtol * w->norm_b ? "relative_tolerance" : "absolute_tolerance", 32));
       break;
     }
     if (norm > before / 2) break;
@@ -210,7 +216,8 @@ static PetscErrorCode SolveColumn(KSP ksp, Mat A_true, Vec b, Vec x, Watch *w, c
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode SolveIterative(KSP ksp, Mat A_true, Mat Y, Mat C, PetscInt q, GramReport *report)
+static PetscErrorCode SolveIterative(KSP ksp, Mat A_true, Mat Y, Mat C, PetscInt q,
+                                     const PetscReal tolerance[2], const PetscReal *scale, GramReport *report)
 {
   Watch w = {.report = report};
 
@@ -224,10 +231,11 @@ static PetscErrorCode SolveIterative(KSP ksp, Mat A_true, Mat Y, Mat C, PetscInt
 
     PetscCall(MatDenseGetColumnVecRead(Y, r, &b));
     PetscCall(MatDenseGetColumnVecWrite(C, r, &x));
-    PetscCall(SolveColumn(ksp, A_true, b, x, &w, reason));
+    PetscCall(SolveColumn(ksp, A_true, b, x, tolerance[0], tolerance[1] * scale[r], &w, reason));
     PetscCall(MatDenseRestoreColumnVecWrite(C, r, &x));
     PetscCall(MatDenseRestoreColumnVecRead(Y, r, &b));
-    if (r == 0 || strncmp(reason, "relative", 8)) PetscCall(PetscStrncpy(report->reason, reason, sizeof report->reason));
+    if (r == 0 || strncmp(reason, "relative", 8))
+      PetscCall(PetscStrncpy(report->reason, reason, sizeof report->reason));
     if (r == 0 || w.n_column > report->n_history) {
       PetscCall(PetscFree(report->history));
       report->history   = w.column;
@@ -298,11 +306,13 @@ static PetscErrorCode SolveDirect(Mat A, Mat A_true, Mat Y, Mat C, PetscInt q, G
 }
 
 /* The certificate: residuals of what is handed out decide what is claimed. */
-static PetscErrorCode Certify(Mat A_true, Mat Y, Mat C, PetscInt q, PetscReal rtol, PetscReal atol, GramReport *report)
+static PetscErrorCode Certify(Mat A_true, Mat Y, Mat C, PetscInt q, const PetscReal tolerance[2],
+                              const PetscReal *scale, GramReport *report)
 {
   PetscReal *norm_b, *norm_r, *norm_x;
-  PetscBool  met = PETSC_TRUE, floor = PETSC_TRUE, direct = (PetscBool)(report->method == GRAM_SOLVE_DIRECT), failed;
-  Mat        R;
+  PetscBool  met = PETSC_TRUE, floor = PETSC_TRUE, direct = (PetscBool)(report->method == GRAM_SOLVE_DIRECT),
+            failed;
+  Mat R;
 
   PetscFunctionBegin;
   PetscCall(PetscMalloc3(q, &norm_b, q, &norm_r, q, &norm_x));
@@ -311,9 +321,11 @@ static PetscErrorCode Certify(Mat A_true, Mat Y, Mat C, PetscInt q, PetscReal rt
   PetscCall(Residual(A_true, Y, C, R, norm_r, norm_x, &report->norm_A));
   report->relative_residual = LargestRatio(q, norm_r, norm_b);
   for (PetscInt r = 0; r < q; r++) {
-    const PetscBool within = (PetscBool)(norm_r[r] <= PetscMax(rtol * norm_b[r], atol));
+    const PetscBool within =
+        (PetscBool)(norm_r[r] <= PetscMax(tolerance[0] * norm_b[r], tolerance[1] * scale[r]));
 
-    report->backward_error = PetscMax(report->backward_error, norm_r[r] / (report->norm_A * norm_x[r] + norm_b[r] + 1e-300));
+    report->backward_error =
+        PetscMax(report->backward_error, norm_r[r] / (report->norm_A * norm_x[r] + norm_b[r] + 1e-300));
     met   = (PetscBool)(met && within);
     floor = (PetscBool)(floor && (within || norm_r[r] <= PETSC_MACHINE_EPSILON * report->norm_A * norm_x[r]));
   }
@@ -322,15 +334,20 @@ static PetscErrorCode Certify(Mat A_true, Mat Y, Mat C, PetscInt q, PetscReal rt
   if (met && !direct && strcmp(report->reason, "absolute_tolerance")) {
     PetscCall(PetscStrncpy(report->reason, "relative_tolerance", sizeof report->reason));
   }
-  if (!met && report->converged) PetscCall(PetscStrncpy(report->reason, "working_accuracy", sizeof report->reason));
-  if (!report->converged && direct && !failed) PetscCall(PetscStrncpy(report->reason, "residual", sizeof report->reason));
+  if (!met && report->converged)
+    PetscCall(PetscStrncpy(report->reason, "working_accuracy", sizeof report->reason));
+  if (!report->converged && direct && !failed)
+    PetscCall(PetscStrncpy(report->reason, "residual", sizeof report->reason));
   PetscCall(MatDestroy(&R));
   PetscCall(PetscFree3(norm_b, norm_r, norm_x));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 /* bytes of the dense matrix, per rank */
-static PetscLogDouble DirectBytes(PetscInt n, PetscMPIInt size) { return 8.0 * (PetscLogDouble)n * (PetscLogDouble)n / size; }
+static PetscLogDouble DirectBytes(PetscInt n, PetscMPIInt size)
+{
+  return 8.0 * (PetscLogDouble)n * (PetscLogDouble)n / size;
+}
 
 static PetscErrorCode MethodFromOptions(MPI_Comm comm, PetscInt n, GramSolveMethod *method)
 {
@@ -343,7 +360,8 @@ static PetscErrorCode MethodFromOptions(MPI_Comm comm, PetscInt n, GramSolveMeth
 
   PetscFunctionBegin;
   PetscOptionsBegin(comm, "solve_", "Solution of (K + alpha I) a = y", NULL);
-  PetscCall(PetscOptionsString("-method", "auto, iterative, direct", "GramSolve", name, name, sizeof name, NULL));
+  PetscCall(
+      PetscOptionsString("-method", "auto, iterative, direct", "GramSolve", name, name, sizeof name, NULL));
   PetscOptionsEnd();
   for (choice = 0; choice < 3 && strcmp(name, names[choice]) != 0; choice++) continue;
   GramCheckInput(choice < 3, comm, "solve.method: '%s' is none of auto, iterative, direct", name);
@@ -358,7 +376,8 @@ static PetscErrorCode MethodFromOptions(MPI_Comm comm, PetscInt n, GramSolveMeth
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt dim, PetscInt q, char line[], size_t size)
+PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt dim, PetscInt q, char line[],
+                                 size_t size)
 {
   GramSolveMethod method;
   PetscMPIInt     ranks;
@@ -373,18 +392,54 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt dim, PetscI
   bytes = 8.0 * (PetscLogDouble)n * ((2.0 * dim + 2.0 * (q + 1)) + (8.0 * dim + 8.0 * q + 8.0) / ranks);
   if (method == GRAM_SOLVE_DIRECT) bytes += DirectBytes(n, ranks);
   PetscCall(GramMemoryFits(comm, bytes, &fits, &need, &have));
-  GramCheckResource(fits, comm, "memory: %" PetscInt_FMT " points, %s, need %.3g GB on a node that has %.3g GB available", n,
-                    method == GRAM_SOLVE_DIRECT ? "solve.method direct" : "solve.method iterative", need * 1e-9, have * 1e-9);
-  PetscCall(PetscSNPrintf(line, size, "%s, %.3g GB of the %.3g GB available", method == GRAM_SOLVE_DIRECT ? "direct" : "iterative",
-                          need * 1e-9, have * 1e-9));
+  GramCheckResource(fits, comm,
+                    "memory: %" PetscInt_FMT " points, %s, need %.3g GB on a node that has %.3g GB available",
+                    n, method == GRAM_SOLVE_DIRECT ? "solve.method direct" : "solve.method iterative",
+                    need * 1e-9, have * 1e-9);
+  PetscCall(PetscSNPrintf(line, size, "%s, %.3g GB of the %.3g GB available",
+                          method == GRAM_SOLVE_DIRECT ? "direct" : "iterative", need * 1e-9, have * 1e-9));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* The power of two that brings each column's largest entry to [1/2, 1); 1 for a column of zeros. Exact, and norms
+   can then neither overflow nor vanish. */
+static PetscErrorCode ColumnScales(Mat Y, PetscInt q, PetscReal *scale)
+{
+  PetscFunctionBegin;
+  for (PetscInt r = 0; r < q; r++) {
+    PetscReal largest;
+    int       exponent;
+    Vec       y;
+
+    PetscCall(MatDenseGetColumnVecRead(Y, r, &y));
+    PetscCall(VecNorm(y, NORM_INFINITY, &largest));
+    PetscCall(MatDenseRestoreColumnVecRead(Y, r, &y));
+    (void)frexp(largest, &exponent);
+    scale[r] = largest > 0 && !PetscIsInfOrNanReal(largest) ? ldexp(1, -exponent) : 1;
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode ScaleColumns(Mat Y, PetscInt q, const PetscReal *scale, PetscBool inverse)
+{
+  PetscFunctionBegin;
+  for (PetscInt r = 0; r < q; r++) {
+    Vec y;
+
+    if (scale[r] == 1) continue;
+    PetscCall(MatDenseGetColumnVec(Y, r, &y));
+    PetscCall(VecScale(y, inverse ? 1 / scale[r] : scale[r]));
+    PetscCall(MatDenseRestoreColumnVec(Y, r, &y));
+  }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report)
 {
-  PetscReal    rtol, atol;
+  PetscReal    tolerance[2], *scale; /* rtol, atol; of each column */
   PetscInt     n, q;
   GramMatStats stats;
+  Mat          B; /* Y, its columns scaled */
   KSP          ksp;
 
   PetscFunctionBegin;
@@ -392,19 +447,26 @@ PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report)
   PetscCall(MatGetSize(Y, &n, &q));
   PetscCall(MethodFromOptions(PetscObjectComm((PetscObject)A), n, &report->method));
   PetscCall(KSPCreateGram(A, &ksp));
-  PetscCall(KSPGetTolerances(ksp, &rtol, &atol, NULL, NULL));
+  PetscCall(KSPGetTolerances(ksp, &tolerance[0], &tolerance[1], NULL, NULL));
+  PetscCall(PetscMalloc1(q, &scale));
+  PetscCall(ColumnScales(Y, q, scale));
+  PetscCall(MatDuplicate(Y, MAT_COPY_VALUES, &B));
+  PetscCall(ScaleColumns(B, q, scale, PETSC_FALSE));
   PetscCall(MatDuplicate(Y, MAT_DO_NOT_COPY_VALUES, C));
   PetscCall(MatZeroEntries(*C));
 
   PetscCall(PetscTimeSubtract(&report->solve_seconds));
-  if (report->method == GRAM_SOLVE_DIRECT) PetscCall(SolveDirect(A, A_true, Y, *C, q, report));
-  else PetscCall(SolveIterative(ksp, A_true, Y, *C, q, report));
-  PetscCall(Certify(A_true, Y, *C, q, rtol, atol, report));
+  if (report->method == GRAM_SOLVE_DIRECT) PetscCall(SolveDirect(A, A_true, B, *C, q, report));
+  else PetscCall(SolveIterative(ksp, A_true, B, *C, q, tolerance, scale, report));
+  PetscCall(Certify(A_true, B, *C, q, tolerance, scale, report));
   PetscCall(PetscTimeAdd(&report->solve_seconds));
   report->solve_seconds -= report->setup_seconds;
 
+  PetscCall(ScaleColumns(*C, q, scale, PETSC_TRUE));
   PetscCall(GramMatGetStats(A, &stats));
   if (stats.seconds > 0) report->pairs_per_second = stats.pairs / stats.seconds;
+  PetscCall(MatDestroy(&B));
+  PetscCall(PetscFree(scale));
   PetscCall(KSPDestroy(&ksp));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

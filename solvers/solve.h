@@ -12,18 +12,18 @@ typedef enum { GRAM_SOLVE_AUTO, GRAM_SOLVE_ITERATIVE, GRAM_SOLVE_DIRECT } GramSo
   is handed out, never taken from a recursion.
 */
 typedef struct {
-  GramSolveMethod method;            /* iterative or direct */
+  GramSolveMethod method; /* iterative or direct */
   PetscBool       converged;
-  char            reason[32];        /* see GramSolve() */
-  PetscInt        iterations;        /* products of all Krylov attempts over all columns, restarts included; direct: 0 */
-  PetscReal       relative_residual; /* largest over columns of ||b - A x||_2 / ||b||_2 */
-  PetscReal       backward_error;    /* largest over columns of ||b - A x||_2 / (||A||_1 ||x||_2 + ||b||_2) */
-  PetscReal       norm_A;            /* ||A||_1 */
-  PetscInt        n_history;         /* entries of history */
-  PetscReal      *history;           /* relative residual after each iteration of the slowest column, on all ranks;
+  char            reason[32]; /* see GramSolve() */
+  PetscInt   iterations; /* products of all Krylov attempts over all columns, restarts included; direct: 0 */
+  PetscReal  relative_residual; /* largest over columns of ||b - A x||_2 / ||b||_2 */
+  PetscReal  backward_error;    /* largest over columns of ||b - A x||_2 / (||A||_1 ||x||_2 + ||b||_2) */
+  PetscReal  norm_A;            /* ||A||_1 */
+  PetscInt   n_history;         /* entries of history */
+  PetscReal *history;           /* relative residual after each iteration of the slowest column, on all ranks;
                                         direct: 1 for x = 0, after the factorisation, after each refinement */
-  PetscLogDouble  setup_seconds, solve_seconds;
-  PetscLogDouble  pairs_per_second;  /* M N products / seconds in products; 0 when there were none */
+  PetscLogDouble setup_seconds, solve_seconds;
+  PetscLogDouble pairs_per_second; /* M N products / seconds in products; 0 when there were none */
 } GramReport;
 
 /**
@@ -65,7 +65,8 @@ PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report);
 
   Errors: GRAM_ERR_RESOURCE with need and capacity; those of -solve_method.
 **/
-PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt dim, PetscInt q, char line[], size_t size);
+PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt dim, PetscInt q, char line[],
+                                 size_t size);
 
 #define GRAM_SOLVE_DIRECT_MAX 8000
 #define GRAM_SOLVE_PATIENCE   2000

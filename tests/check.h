@@ -9,20 +9,20 @@
 
 static int check_failures;
 
-#define CHECK(condition, ...)                                    \
-  do {                                                           \
-    if (!(condition)) {                                          \
-      check_failures++;                                          \
-      (void)fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);      \
-      (void)fprintf(stderr, __VA_ARGS__);                        \
-      (void)fprintf(stderr, "\n");                               \
-    }                                                            \
+#define CHECK(condition, ...)                               \
+  do {                                                      \
+    if (!(condition)) {                                     \
+      check_failures++;                                     \
+      (void)fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); \
+      (void)fprintf(stderr, __VA_ARGS__);                   \
+      (void)fprintf(stderr, "\n");                          \
+    }                                                       \
   } while (0)
 
 /* |got - expected| <= tolerance |expected|; NaN fails */
-#define CHECK_CLOSE(name, got, expected, tolerance)                                                                \
-  CHECK(fabs((double)(got) - (double)(expected)) <= (tolerance) * fabs((double)(expected)), "%s: %.17g, not %.17g", \
-        name, (double)(got), (double)(expected))
+#define CHECK_CLOSE(name, got, expected, tolerance)                                       \
+  CHECK(fabs((double)(got) - (double)(expected)) <= (tolerance)*fabs((double)(expected)), \
+        "%s: %.17g, not %.17g", name, (double)(got), (double)(expected))
 
 /* Uniform numbers in (0, 1) by counter, so that any rank can make any of them: splitmix64 (Steele et al. 2014). */
 static inline double CheckUniform(uint64_t seed, uint64_t i)

@@ -28,6 +28,7 @@ ENVIRONMENT = {
     "OMPI_MCA_hwloc_base_binding_policy": "none",  # tests run side by side: do not all bind to core 0
     "OMPI_MCA_btl_vader_single_copy_mechanism": "none",  # containers forbid process_vm_readv, with a line about it
     "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
 }
 
 Result = collections.namedtuple("Result", "code out err seconds")
@@ -69,12 +70,14 @@ def write_configs(config, folder):
     return paths
 
 
-def run(program, verb, config, ranks=1, args=(), mpiexec="mpiexec", folder=None, cwd=None, timeout=600, **popen):
-    """Writes the config(s) into folder, by default a temporary one, and runs VERB on them; config None gives none."""
+def run(program, verb, config, ranks=1, args=(), mpiexec="mpiexec", folder=None, cwd=None, timeout=600, prefix=(),
+        **popen):
+    """Writes the config(s) into folder, by default a temporary one, and runs VERB on them; config None gives none.
+    prefix: a command that runs the rest of its arguments."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = folder or temporary
         paths = [] if config is None else write_configs(config, folder)
-        line = command(program, verb, paths, ranks, args, mpiexec)
+        line = [*prefix, *command(program, verb, paths, ranks, args, mpiexec)]
         started = time.monotonic()
         p = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                              errors="replace", cwd=cwd or folder, env={**os.environ, **ENVIRONMENT},
@@ -82,22 +85,31 @@ def run(program, verb, config, ranks=1, args=(), mpiexec="mpiexec", folder=None,
         try:
             out, err = p.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            os.killpg(p.pid, signal.SIGKILL)
-            out, err = p.communicate()
+            out, err = stop(p)
             return Result("timeout", out, without_noise(err), timeout)
         return Result(p.returncode, out, without_noise(err), time.monotonic() - started)
+
+
+def stop(process):
+    """TERM, which mpiexec passes on to the ranks, before KILL."""
+    for number in signal.SIGTERM, signal.SIGKILL:
+        try:
+            os.killpg(process.pid, number)
+            return process.communicate(timeout=10)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            pass
+    return "", ""
 
 
 def without_noise(text):
     """The lines of stderr that are not Open MPI's own: it prints blocks between lines of dashes and lines that start
     with [host:pid] when a rank exits non-zero, and its modules' complaints about a full disk."""
+    noise = re.compile(r"\[[\w.-]+:\d+\]|(mpiexec|mpirun|prterun) (detected|noticed)|,?mca_\w+: |vulcan_\w+: ")
     lines, inside = [], False
     for line in text.splitlines():
         if re.fullmatch(r"-{20,}", line.strip()):
             inside = not inside
-        elif line.startswith("gramarye: ") or not (
-                inside or not line.strip() or
-                re.match(r"\[[\w.-]+:\d+\]|(mpiexec|mpirun|prterun) (detected|noticed)|,?mca_\w+: ", line)):
+        elif line.startswith("gramarye: ") or not (inside or not line.strip() or noise.match(line)):
             lines.append(line)
     return lines
 
@@ -136,7 +148,8 @@ def attempt(function, *arguments):
     try:
         function(*arguments)
     except KeyError as e:
-        check(False, f"{function.__name__}{tuple(a for a in arguments if isinstance(a, (str, int)))}: no {e} in the output")
+        which = tuple(a for a in arguments if isinstance(a, (str, int)))
+        check(False, f"{function.__name__}{which}: no {e} in the output")
 
 
 def finish():

@@ -68,7 +68,7 @@ def kill(process, ranks):
 
 
 def wait_for_writing(process, folder, known):
-    """Until a file that was not there appears beside the output: the temporary one (MPI tests locks beside the input)."""
+    """Until the output's temporary file appears (other new files are MPI's, which tests locks beside the input)."""
     while process.poll() is None:
         if any(name not in known and "out" in name for name in os.listdir(folder)):
             return

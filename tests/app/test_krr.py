@@ -94,8 +94,8 @@ def solve(args, name, case, method, ranks, folder):
     g.check(result.out.strip(), f"{what}: no summary on standard output")
     m = g.read(config["output"]["file"])
     shape, targets = case["b"].shape, case["mean_t"].shape
-    if g.check(m["coefficients"].shape == shape, f"{what}: coefficients {m['coefficients'].shape}, expected {shape}") and \
-       g.check(m["target/mean"].shape == targets, f"{what}: target/mean {m['target/mean'].shape}, expected {targets}"):
+    shapes = m["coefficients"].shape, m["target/mean"].shape
+    if g.check(shapes == (shape, targets), f"{what}: shapes of coefficients, mean {shapes}, expected {shape, targets}"):
         layout(what, m, case, ranks, method)
         numbers(what, m, case)
     os.remove(config["output"]["file"])

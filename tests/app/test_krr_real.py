@@ -111,7 +111,8 @@ def solve(args, name, case, method, ranks):
     tolerance = min(tolerance, 1e-6)
     g.close(f"{what}: target/mean", shift + scale * m["target/mean"].ravel(), pred, tolerance, signal)
     for error in "rmse", "mae":
-        g.close(f"{what}: target/{error}", scale * np.ravel(m[f"target/{error}"]), [case.attrs[error]], tolerance, signal)
+        got = scale * np.ravel(m[f"target/{error}"])
+        g.close(f"{what}: target/{error}", got, [case.attrs[error]], tolerance, signal)
     if data in ("egm96", "satellite"):
         g.close(f"{what}: value_shift", m["scaling/value_shift"], [case.attrs["y_mean"]], 1e-13, signal)
         g.close(f"{what}: value_scale", m["scaling/value_scale"], [case.attrs["y_scale"]], 1e-13)

@@ -11,7 +11,8 @@ import numpy as np
 import gramarye as g
 
 KERNELS = {"gaussian": dict(type="gaussian"), "exponential": dict(type="exponential"),
-           "matern 1.5": dict(type="matern", nu=1.5), "matern 2.5": dict(type="matern52"),
+           "matern 0.5": dict(type="matern12"), "matern 1.5": dict(type="matern", nu=1.5),
+           "matern 2.5": dict(type="matern52"), "matern 3.5": dict(type="matern", nu=3.5),
            "matern 4.5": dict(type="matern", nu=4.5)}
 SETTINGS = {  # what: (d, q, keys)
     "plain": (2, 1, dict(kernel=dict(length_scale=0.3))),

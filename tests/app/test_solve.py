@@ -9,13 +9,14 @@ import gramarye as g
 N, M = 611, 83
 X, T = g.halton(N, 3), g.halton(M, 3, 5000)
 F = lambda x: np.stack([np.sin(5 * x[:, 0]) + x[:, 1] * x[:, 2], 3 + np.cos(4 * x[:, 2]) - x[:, 0]], 1)
-BASE = dict(data=dict(file="data.h5"), target=dict(file="target.h5"), kernel=dict(type="matern", nu=1.5, length_scale=0.6),
-            ridge=dict(alpha=0.01), pc=dict(type="none"), ksp=dict(rtol=1e-11, max_it=5000), output=dict(file="out.h5"))
+BASE = dict(data=dict(file="data.h5"), target=dict(file="target.h5"), output=dict(file="out.h5"),
+            kernel=dict(type="matern", nu=1.5, length_scale=0.6), ridge=dict(alpha=0.01), pc=dict(type="none"),
+            ksp=dict(rtol=1e-11, max_it=5000))
 CONDITION = 3e4  # lambda_max(K) / alpha of BASE, 270 / 0.01
 
 
 def merged(changes):
-    """BASE with changes, {"kernel": {"type": "gaussian"}, "backend": "ref"}, group by group; None drops a key or group."""
+    """BASE with changes, {"kernel": {"type": "gaussian"}, "backend": "ref"}; None drops a key or group."""
     kept = lambda tree: {key: value for key, value in tree.items() if value is not None}
     config = dict(BASE)
     for key, value in changes.items():
@@ -28,10 +29,10 @@ def solve(args, folder, what, changes=(), ranks=1, codes=(0,), options=(), verb=
     config, out = merged(dict(changes)), os.path.join(folder, "out.h5")
     os.path.exists(out) and os.remove(out)
     r = g.run(args.program, verb, config, ranks, options, args.mpiexec, folder, timeout=120)
-    if not g.succeeded(what, r, codes) or not g.check(os.path.exists(out), f"{what}: exit code {r.code} without output"):
+    if not g.succeeded(what, r, codes) or not g.check(os.path.exists(out), f"{what}: exit {r.code} without output"):
         return None, r
     m = g.read(out)
-    g.check(m.get("run@converged") == (r.code == 0), f"{what}: exit code {r.code} but converged = {m.get('run@converged')}")
+    g.check(m["run@converged"] == (r.code == 0), f"{what}: exit code {r.code}, but converged = {m['run@converged']}")
     return m, r
 
 
@@ -66,26 +67,33 @@ def ranks(args, folder):
                             f"{what}: {m['run@iterations']} iterations, on 1 rank {iterations}")
 
 
+def predict_again(args, folder, what, model, target, names=("mean",), ranks=(1,)):
+    """predict of the model just written, which moves to model.h5, is solve's own prediction."""
+    os.rename(os.path.join(folder, "out.h5"), os.path.join(folder, "model.h5"))
+    config = dict(model=dict(file="model.h5"), target=target, output=dict(file="out.h5"))
+    for n in ranks:
+        r = g.run(args.program, "predict", config, n, (), args.mpiexec, folder)
+        if g.succeeded(f"predict, {what}, on {n} ranks", r):
+            m = g.read(os.path.join(folder, "out.h5"))
+            g.check(np.array_equal(m["target/x"], model["target/x"]), f"predict, {what}, on {n} ranks: target/x differs")
+            for name in names:
+                g.close(f"predict, {what}, on {n} ranks: {name}", m[f"target/{name}"], model[f"target/{name}"], 1e-12)
+            for name in "version", "options", "ranks", "backend", "peak_memory_bytes":
+                g.check(f"run@{name}" in m, f"predict, {what}, on {n} ranks: no attribute run@{name}")
+
+
 def predict(args, folder):
     """predict of a saved model is solve's own prediction and the formula's, on any number of ranks, with its errors."""
-    model, _ = solve(args, folder, "model", {"data": dict(values="y1", standardize="both"), "target": dict(values="y1")})
+    changes = {"data": dict(values="y1", standardize="both"), "target": dict(values="y1")}
+    model, _ = solve(args, folder, "model", changes)
     if model is None:
         return
-    os.rename(os.path.join(folder, "out.h5"), os.path.join(folder, "model.h5"))
     error = model["target/mean"].ravel() - F(T)[:, 0]
     g.close("solve: target/rmse", np.ravel(model["target/rmse"]), [np.sqrt(np.mean(error ** 2))], 1e-12)
     g.close("solve: target/mae", np.ravel(model["target/mae"]), [np.mean(np.abs(error))], 1e-12)
     g.close("solve: target/mean by the formula", model["target/mean"], g.evaluate(model, T), 1e-12)
-    config = dict(model=dict(file="model.h5"), target=dict(file="target.h5", values="y1"), output=dict(file="out.h5"))
-    for n in 1, 2, 4:
-        r = g.run(args.program, "predict", config, n, (), args.mpiexec, folder)
-        if g.succeeded(f"predict on {n} ranks", r):
-            m = g.read(os.path.join(folder, "out.h5"))
-            g.check(np.array_equal(m["target/x"], T), f"predict on {n} ranks: target/x is not in input order")
-            for name in "mean", "rmse", "mae":
-                g.close(f"predict on {n} ranks: {name}", m[f"target/{name}"], model[f"target/{name}"], 1e-12)
-            for name in "version", "options", "ranks", "backend", "peak_memory_bytes":
-                g.check(f"run@{name}" in m, f"predict on {n} ranks: no attribute run@{name}")
+    target = dict(file="target.h5", values="y1")
+    predict_again(args, folder, "standardised", model, target, ("mean", "rmse", "mae"), (1, 2, 4))
 
 
 def grid(args, folder):
@@ -100,6 +108,7 @@ def grid(args, folder):
     if g.check(m["target/x"].shape == (60, 3), f"grid: target/x {m['target/x'].shape}"):
         g.close("grid: points", order(m["target/x"]), order(points), 1e-14)
         g.close("grid: target/mean", m["target/mean"], g.evaluate(m, m["target/x"]), 1e-10)
+        predict_again(args, folder, "grid", m, dict(grid=size))
 
 
 def sphere(args, folder):
@@ -112,10 +121,11 @@ def sphere(args, folder):
         return
     g.check(np.array_equal(m["x"], degrees(X)), "sphere: x is not lon, lat as given")
     g.check(np.array_equal(m["target/x"], degrees(T)), "sphere: target/x is not lon, lat as given")
-    unit = lambda p: (lambda l, b: np.stack([np.cos(b) * np.cos(l), np.cos(b) * np.sin(l), np.sin(b)], 1))(*np.radians(p).T)
-    mean = g.evaluate({**m, "x": unit(degrees(X))}, unit(degrees(T)))
-    g.close("sphere: target/mean", m["target/mean"], mean, 1e-10)
-    g.check(g.residual({**m, "x": unit(degrees(X))}, F(X))[0] < 1e-9, "sphere: coefficients do not solve the chordal system")
+    unit = lambda l, b: np.stack([np.cos(b) * np.cos(l), np.cos(b) * np.sin(l), np.sin(b)], 1)
+    x, t = (unit(*np.radians(degrees(p)).T) for p in (X, T))
+    g.close("sphere: target/mean", m["target/mean"], g.evaluate({**m, "x": x}, t), 1e-10)
+    g.check(g.residual({**m, "x": x}, F(X))[0] < 1e-9, "sphere: coefficients do not solve the chordal system")
+    predict_again(args, folder, "sphere", m, dict(file="sphere.h5", points="t"), ranks=(2,))
 
 
 def not_converged(args, folder):
@@ -129,7 +139,8 @@ def not_converged(args, folder):
             g.check(m["coefficients"].any() and "target/mean" in m, f"{what}: result not written")
             g.check("converge" in (r.out + "".join(r.err)).lower(), f"{what}: not said")
     for most in 0, -5:
-        r = g.run(args.program, "solve", merged({"solve_method": "iterative"}), args=["-ksp_max_it", most], folder=folder)
+        config = merged({"solve_method": "iterative", "ksp": dict(max_it=most)})
+        r = g.run(args.program, "solve", config, folder=folder)
         g.succeeded(f"-ksp_max_it {most}", r, (2, 3))
 
 
@@ -152,7 +163,7 @@ def singular(args, folder):
             backward = own * np.linalg.norm(y) / (norm * np.linalg.norm(m["coefficients"]) + np.linalg.norm(y))
             if r.code == 0:
                 g.check(own <= 2e-8 or m["run@reason"] == "working_accuracy" and backward < 1e-13,
-                        f"{what}: converged by '{m['run@reason']}' with residual {own:.3g}, backward error {backward:.3g}")
+                        f"{what}: converged by '{m['run@reason']}', residual {own:.3g}, backward error {backward:.3g}")
             if np.isfinite(own):
                 rho = m["run@relative_residual"]
                 g.check(rho <= 2 * own + rounding and own <= 2 * rho + rounding,

@@ -1,4 +1,5 @@
-static const char help[] = "What is written is read back by another layout; a file that fails leaves the old one.\n";
+static const char help[] =
+    "What is written is read back by another layout; a file that fails leaves the old one.\n";
 
 #include <unistd.h>
 
@@ -18,9 +19,9 @@ static PetscErrorCode WriteThenRead(MPI_Comm comm, const char *path)
   PetscCallMPI(MPI_Comm_rank(comm, &rank));
   PetscCallMPI(MPI_Comm_size(comm, &size));
   PetscCall(PetscMalloc1(2 * 101, &x));
-  n     = rank == size - 1 ? 101 : 0; /* all rows on the last rank */
+  n = rank == size - 1 ? 101 : 0; /* all rows on the last rank */
   for (PetscInt i = 0; i < 2 * 101; i++) x[i] = CheckUniform(1, (uint64_t)i);
-  PetscCall(GramH5Create(comm, path, "output.file", &file));
+  PetscCall(GramH5Create(comm, path, "output.file", 0, &file));
   PetscCall(GramH5WriteRows(file, "group/deep/x", 2, n, 2, x));
   PetscCall(GramH5WriteRows(file, "empty", 2, 0, 2, x));
   PetscCall(GramH5WriteRows(file, "number", 0, 1, 1, number));
@@ -34,7 +35,8 @@ static PetscErrorCode WriteThenRead(MPI_Comm comm, const char *path)
   first = 101 * rank / size;
   n     = 101 * (rank + 1) / size - first;
   PetscCall(GramH5ReadRows(file, "group/deep/x", "data.points", first, n, x));
-  for (PetscInt i = 0; i < 2 * n; i++) CHECK(x[i] == CheckUniform(1, (uint64_t)(2 * first + i)), "row %d changed", (int)(first + i / 2));
+  for (PetscInt i = 0; i < 2 * n; i++)
+    CHECK(x[i] == CheckUniform(1, (uint64_t)(2 * first + i)), "row %d changed", (int)(first + i / 2));
   PetscCall(GramH5GetShape(file, "empty", "data.points", PETSC_FALSE, &ndims, &rows, &cols));
   CHECK(rows == 0 && cols == 2, "empty is %d x %d", (int)rows, (int)cols);
   PetscCall(GramH5ReadAttribute(file, "group", "numbers", &one, x));
@@ -60,7 +62,7 @@ static PetscErrorCode FailThenLook(MPI_Comm comm, const char *path)
   GramH5         file;
 
   PetscFunctionBegin;
-  PetscCall(GramH5Create(comm, path, "output.file", &file));
+  PetscCall(GramH5Create(comm, path, "output.file", 0, &file));
   PetscCall(GramH5WriteRows(file, "twice", 0, 1, 1, &x));
   PetscCall(GramH5WriteRows(file, "twice", 0, 1, 1, &x));
   PetscCall(PetscPushErrorHandler(PetscReturnErrorHandler, NULL));
@@ -84,6 +86,7 @@ int main(int argc, char **argv)
   PetscCall(PetscOptionsGetString(NULL, NULL, "-path", path, sizeof path, NULL));
   PetscCall(WriteThenRead(PETSC_COMM_WORLD, path));
   PetscCall(FailThenLook(PETSC_COMM_WORLD, path));
+  CHECK(GramH5IsLost(), "a failed write is not remembered");
   PetscCallMPI(MPI_Barrier(PETSC_COMM_WORLD));
   (void)unlink(path);
   PetscCall(PetscFinalize());

@@ -1,10 +1,12 @@
-static const char help[] = "Products of the shell Mat are those of its entries, symmetric, and scale and shift as a Mat does.\n";
+static const char help[] =
+    "Products of the shell Mat are those of its entries, symmetric, and scale and shift as a Mat does.\n";
 
 #include "../check.h"
 #include "gram_mat.h"
 
 /* A through MatMult and MatMatMult against its own entries, which ref evaluated */
-static PetscErrorCode Products(GramPoints X, const GramKernel *kernel, GramBackend backend, GramBackend ref, PetscReal tolerance)
+static PetscErrorCode Products(GramPoints X, const GramKernel *kernel, GramBackend backend, GramBackend ref,
+                               PetscReal tolerance)
 {
   MPI_Comm         comm;
   PetscInt         n, n_local, start, *index;
@@ -35,7 +37,8 @@ static PetscErrorCode Products(GramPoints X, const GramKernel *kernel, GramBacke
   PetscCall(VecDot(x, Ay, &xAy));
   PetscCall(VecDot(y, Ax, &yAx));
   PetscCall(VecNorm(Ax, NORM_2, &norm));
-  CHECK(PetscAbsReal(xAy - yAx) <= tolerance * norm * PetscSqrtReal((PetscReal)n), "x'Ay - y'Ax = %.2e", xAy - yAx);
+  CHECK(PetscAbsReal(xAy - yAx) <= tolerance * norm * PetscSqrtReal((PetscReal)n), "x'Ay - y'Ax = %.2e",
+        xAy - yAx);
 
   /* y = sum_j A_ij x_j by the entries */
   PetscCall(VecScatterCreateToAll(x, &gather, &all));
@@ -50,7 +53,8 @@ static PetscErrorCode Products(GramPoints X, const GramKernel *kernel, GramBacke
 
     for (PetscInt j = 0; j < n; j++) sum += entries[j * n_local + i] * v[j];
     PetscCall(VecSetValue(d, start + i, sum, INSERT_VALUES));
-    CHECK_CLOSE("diagonal", entries[(start + i) * n_local + i], kernel->amplitude * kernel->amplitude + kernel->alpha, 1e-15);
+    CHECK_CLOSE("diagonal", entries[(start + i) * n_local + i],
+                kernel->amplitude * kernel->amplitude + kernel->alpha, 1e-15);
   }
   PetscCall(VecRestoreArrayRead(all, &v));
   PetscCall(VecAssemblyBegin(d));
@@ -82,7 +86,8 @@ static PetscErrorCode Products(GramPoints X, const GramKernel *kernel, GramBacke
   CHECK(norm <= 3 * tolerance * PetscSqrtReal((PetscReal)n), "MatScale and MatShift are off by %.2e", norm);
   PetscCall(MatGetDiagonal(A, d));
   PetscCall(VecMax(d, NULL, &norm));
-  CHECK_CLOSE("shifted diagonal", norm, 2 * (kernel->amplitude * kernel->amplitude + kernel->alpha) + 3, 1e-15);
+  CHECK_CLOSE("shifted diagonal", norm, 2 * (kernel->amplitude * kernel->amplitude + kernel->alpha) + 3,
+              1e-15);
 
   PetscCall(VecScatterDestroy(&gather));
   PetscCall(VecDestroy(&all));
@@ -155,7 +160,9 @@ int main(int argc, char **argv)
     for (PetscInt i = 0; i < n * dim; i++) x[i] = CheckUniform(9, (uint64_t)i);
     PetscCall(GramPointsCreate(PETSC_COMM_WORLD, dim, rank ? 0 : n, x, kernel.length_scale, &X));
     /* sums of n terms of size amplitude^2, times a few eps */
-    if (n < 30000) PetscCall(Products(X, &kernel, backend, ref, (precision ? 2e-6 : 4e-15) * kernel.amplitude * kernel.amplitude));
+    if (n < 30000)
+      PetscCall(Products(X, &kernel, backend, ref,
+                         (precision ? 2e-6 : 4e-15) * kernel.amplitude * kernel.amplitude));
     else PetscCall(Cover(X, &kernel, backend));
     PetscCall(GramPointsDestroy(&X));
     PetscCall(PetscFree(x));

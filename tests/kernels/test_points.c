@@ -1,10 +1,12 @@
-static const char help[] = "The curve's order is the same on any number of ranks, rows go there and back, duplicates are found.\n";
+static const char help[] =
+    "The curve's order is the same on any number of ranks, rows go there and back, duplicates are found.\n";
 
 #include "../check.h"
 #include "points.h"
 
 /* a checksum of the order: sum over the curve of place * row */
-static PetscErrorCode Order(MPI_Comm comm, PetscInt dim, PetscInt n, PetscBool twin, double *sum, PetscInt pair[2])
+static PetscErrorCode Order(MPI_Comm comm, PetscInt dim, PetscInt n, PetscBool twin, double *sum,
+                            PetscInt pair[2])
 {
   PetscMPIInt      rank, size;
   PetscInt         first, end, n_local, start, back_n;
@@ -59,7 +61,8 @@ static PetscErrorCode Continuous(PetscInt dim, PetscInt side)
   for (PetscInt c = 0; c < dim; c++) n *= side;
   PetscCall(PetscMalloc1(n * dim, &x));
   for (PetscInt i = 0; i < n; i++) {
-    for (PetscInt c = 0, rest = i; c < dim; rest /= side, c++) x[i * dim + c] = (PetscReal)(rest % side) + 0.5 * (rest % side == side - 1);
+    for (PetscInt c = 0, rest = i; c < dim; rest /= side, c++)
+      x[i * dim + c] = (PetscReal)(rest % side) + 0.5 * (rest % side == side - 1);
   }
   PetscCall(GramPointsCreate(PETSC_COMM_SELF, dim, n, x, NULL, &points));
   PetscCall(GramPointsGetArrayRead(points, &sorted));
@@ -90,8 +93,11 @@ static PetscErrorCode Blocks(MPI_Comm comm, PetscInt n)
   PetscCall(GramPointsGetSizes(points, NULL, NULL, NULL, &n_local, &start));
   PetscCall(GramPointsGetBlocks(points, 64, &n_blocks, &offsets, &first));
   CHECK(offsets[0] == 0 && offsets[n_blocks] == n, "blocks do not cover the points");
-  CHECK(offsets[first[rank]] == start && offsets[first[rank + 1]] == start + n_local, "blocks straddle ranks");
-  for (PetscInt b = 0; b < n_blocks; b++) CHECK(offsets[b + 1] > offsets[b] && offsets[b + 1] - offsets[b] <= 64, "block %d is empty or too long", (int)b);
+  CHECK(offsets[first[rank]] == start && offsets[first[rank + 1]] == start + n_local,
+        "blocks straddle ranks");
+  for (PetscInt b = 0; b < n_blocks; b++)
+    CHECK(offsets[b + 1] > offsets[b] && offsets[b + 1] - offsets[b] <= 64, "block %d is empty or too long",
+          (int)b);
   PetscCall(PetscFree(offsets));
   PetscCall(PetscFree(first));
   PetscCall(GramPointsDestroy(&points));
@@ -113,7 +119,8 @@ int main(int argc, char **argv)
       PetscCall(Order(PETSC_COMM_WORLD, dims[d], sizes[s], twin, &sum, pair));
       PetscCall(Order(PETSC_COMM_SELF, dims[d], sizes[s], twin, &alone, alone_pair));
       CHECK(sum == alone, "dim %d, %d points: the order depends on the ranks", (int)dims[d], (int)sizes[s]);
-      CHECK(pair[0] == (twin ? sizes[s] / 3 : -1) && pair[1] == (twin ? sizes[s] - 2 : -1), "duplicates %d and %d", (int)pair[0], (int)pair[1]);
+      CHECK(pair[0] == (twin ? sizes[s] / 3 : -1) && pair[1] == (twin ? sizes[s] - 2 : -1),
+            "duplicates %d and %d", (int)pair[0], (int)pair[1]);
     }
   }
   PetscCall(Continuous(1, 64));

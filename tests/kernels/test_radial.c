@@ -8,7 +8,7 @@ static const char help[] = "Profiles agree with their textbook formulas in long 
 /* Rasmussen and Williams (2006), eq. 4.16, the sum itself */
 static long double Matern(int p, long double r)
 {
-  const long double t = sqrtl(2 * p + 1) * r;
+  const long double t   = sqrtl(2 * p + 1) * r;
   long double       sum = 0;
 
   for (int i = 0; i <= p; i++) {
@@ -29,7 +29,7 @@ int main(int argc, char **argv)
 {
 #define TEST_UNIT(UPPER, Camel, name, twonu, order, unit) unit,
 #define TEST_NAME(UPPER, Camel, name, twonu, order, unit) name,
-  static const double      unit[] = {GRAM_RADIAL_LIST(TEST_UNIT)};
+  static const double      unit[]  = {GRAM_RADIAL_LIST(TEST_UNIT)};
   static const char *const names[] = {GRAM_RADIAL_LIST(TEST_NAME)};
 
   PetscCall(PetscInitialize(&argc, &argv, NULL, help));
@@ -45,7 +45,7 @@ int main(int argc, char **argv)
     CHECK(RadialEval((GramRadial)type, 0.0) == 1, "%s at 0 is not 1", names[type]);
   }
   for (int i = 0; i < 10000; i++) { /* 2^-u in single */
-    const float  u = (float)(120 * CheckUniform(7, (uint64_t)i));
+    const float  u        = (float)(120 * CheckUniform(7, (uint64_t)i));
     const double expected = exp2(-(double)u);
 
     CHECK_CLOSE("2^-u", GramExp2NegFloat(u), expected, 2e-7);

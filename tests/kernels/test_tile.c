@@ -1,11 +1,12 @@
-static const char help[] = "The cpu backend's tiles agree with ref: every profile, dimension, width and precision.\n";
+static const char help[] =
+    "The cpu backend's tiles agree with ref: every profile, dimension, width and precision.\n";
 
 #include "../check.h"
 #include "backend.h"
 
 /* largest |y - y_ref| / sum_j |phi| |v_j| over the rows: the error a tile is responsible for */
-static PetscErrorCode Compare(GramKernel *kernel, GramBackend cpu, GramBackend ref, PetscInt m, PetscInt n, PetscInt q,
-                              PetscBool square, PetscReal offset, PetscReal *error)
+static PetscErrorCode Compare(GramKernel *kernel, GramBackend cpu, GramBackend ref, PetscInt m, PetscInt n,
+                              PetscInt q, PetscBool square, PetscReal offset, PetscReal *error)
 {
   const PetscInt dim = kernel->dim;
   PetscReal     *x, *z, *v, *y[2], *scale, *magnitude;
@@ -18,12 +19,16 @@ static PetscErrorCode Compare(GramKernel *kernel, GramBackend cpu, GramBackend r
   for (PetscInt i = 0; i < m * dim; i++) x[i] = offset + 2 * CheckUniform(1, (uint64_t)i);
   for (PetscInt i = 0; i < n * dim; i++) z[i] = square ? x[i] : offset + 2 * CheckUniform(2, (uint64_t)i);
   if (m > 1 && n > 1 && !square) PetscCall(PetscArraycpy(x, z, dim)); /* a coincident pair */
-  for (PetscInt i = 0; i < n * q; i++) v[i] = CheckUniform(3, (uint64_t)i) - 0.5, magnitude[i] = PetscAbsReal(v[i]);
+  for (PetscInt i = 0; i < n * q; i++)
+    v[i] = CheckUniform(3, (uint64_t)i) - 0.5, magnitude[i] = PetscAbsReal(v[i]);
   for (int b = 0; b < 2; b++) {
-    const GramTile both[3] = {{0, m / 2, 0, m / 2, PETSC_TRUE}, {0, m / 2, m / 2, m - m / 2, PETSC_TRUE}, {m / 2, m - m / 2, m / 2, m - m / 2, PETSC_TRUE}};
+    const GramTile both[3] = {{0, m / 2, 0, m / 2, PETSC_TRUE},
+                              {0, m / 2, m / 2, m - m / 2, PETSC_TRUE},
+                              {m / 2, m - m / 2, m / 2, m - m / 2, PETSC_TRUE}};
     const GramTile once    = {0, m, 0, n, PETSC_FALSE};
 
-    PetscCall(GramTilesCreate(b ? ref : cpu, kernel, GRAM_VALUE_VALUE, m, x, n, square ? NULL : z, &tiles[b]));
+    PetscCall(
+        GramTilesCreate(b ? ref : cpu, kernel, GRAM_VALUE_VALUE, m, x, n, square ? NULL : z, &tiles[b]));
     if (square) PetscCall(GramTilesApply(tiles[b], 3, both, q, v, y[b]));
     else PetscCall(GramTilesApply(tiles[b], 1, &once, q, v, y[b]));
     if (b) PetscCall(GramTilesApply(tiles[b], 1, &once, q, magnitude, scale));
@@ -39,11 +44,11 @@ static PetscErrorCode Compare(GramKernel *kernel, GramBackend cpu, GramBackend r
 int main(int argc, char **argv)
 {
 #define TEST_NAME(UPPER, Camel, name, twonu, order, unit) name,
-  static const char *const names[]  = {GRAM_RADIAL_LIST(TEST_NAME)};
-  static const PetscInt    dims[]   = {1, 2, 3, 5, 100}, sizes[] = {1, 67, 200, 1025}, widths[] = {1, 3, 16, 17};
-  GramBackend              cpu[2], ref;
-  GramKernel               kernel = {.amplitude = 1};
-  PetscBool                found;
+  static const char *const names[] = {GRAM_RADIAL_LIST(TEST_NAME)};
+  static const PetscInt dims[] = {1, 2, 3, 5, 100}, sizes[] = {1, 67, 200, 1025}, widths[] = {1, 3, 16, 17};
+  GramBackend           cpu[2], ref;
+  GramKernel            kernel = {.amplitude = 1};
+  PetscBool             found;
 
   PetscCall(PetscInitialize(&argc, &argv, NULL, help));
   PetscCall(GramBackendCreate(PETSC_COMM_WORLD, "ref", GRAM_DOUBLE, &ref));
@@ -58,14 +63,17 @@ int main(int argc, char **argv)
           for (int square = 0; square < 2; square++) {
             for (int precision = GRAM_DOUBLE; precision <= GRAM_SINGLE; precision++) {
               /* rounding of the distance, relative to phi: eps r^2 (1 + r), r^2 about dim / 2 here */
-              const PetscReal eps = precision == GRAM_DOUBLE ? 2.3e-16 : 1.2e-7, limit = eps * (8 + 2 * (PetscReal)dims[d]);
-              PetscReal       error;
+              const PetscReal eps   = precision == GRAM_DOUBLE ? 2.3e-16 : 1.2e-7,
+                              limit = eps * (8 + 2 * (PetscReal)dims[d]);
+              PetscReal error;
 
               if (sizes[s] > 1000 && (dims[d] > 5 || widths[w] == 3)) continue; /* keeps ref below seconds */
               kernel.dim = dims[d];
-              PetscCall(Compare(&kernel, cpu[precision], ref, sizes[s], 131, widths[w], (PetscBool)square, 0, &error));
-              CHECK(error <= limit, "%s dim %d size %d width %d %s %s: error %.2e > %.2e", names[type], (int)dims[d], (int)sizes[s],
-                    (int)widths[w], square ? "square" : "rectangular", precision ? "single" : "double", error, limit);
+              PetscCall(Compare(&kernel, cpu[precision], ref, sizes[s], 131, widths[w], (PetscBool)square, 0,
+                                &error));
+              CHECK(error <= limit, "%s dim %d size %d width %d %s %s: error %.2e > %.2e", names[type],
+                    (int)dims[d], (int)sizes[s], (int)widths[w], square ? "square" : "rectangular",
+                    precision ? "single" : "double", error, limit);
             }
           }
         }
@@ -76,7 +84,8 @@ int main(int argc, char **argv)
       PetscReal error;
 
       PetscCall(Compare(&kernel, cpu[precision], ref, 200, 131, 1, PETSC_FALSE, 1e6, &error));
-      CHECK(error <= (precision ? 2e-6 : 4e-9), "%s at offset 1e6: error %.2e", names[type], error); /* eps 1e6 / 0.5 of input rounding */
+      CHECK(error <= (precision ? 2e-6 : 4e-9), "%s at offset 1e6: error %.2e", names[type],
+            error); /* eps 1e6 / 0.5 of input rounding */
     }
   }
   PetscCall(GramBackendDestroy(&cpu[GRAM_DOUBLE]));

@@ -3,7 +3,8 @@ static const char help[] = "Recover known weights, and never call a failure a su
 #include "../check.h"
 #include "solve.h"
 
-static PetscErrorCode Problem(PetscInt n, PetscInt q, const GramKernel *kernel, GramBackend backend, GramPoints *X, Mat *A, Mat *C, Mat *Y)
+static PetscErrorCode Problem(PetscInt n, PetscInt q, const GramKernel *kernel, GramBackend backend,
+                              GramPoints *X, Mat *A, Mat *C, Mat *Y)
 {
   PetscMPIInt rank;
   PetscReal  *x, *c;
@@ -12,7 +13,8 @@ static PetscErrorCode Problem(PetscInt n, PetscInt q, const GramKernel *kernel, 
   PetscCallMPI(MPI_Comm_rank(PETSC_COMM_WORLD, &rank));
   PetscCall(PetscMalloc2(n * kernel->dim, &x, n * q, &c));
   for (PetscInt i = 0; i < n * kernel->dim; i++) x[i] = CheckUniform(1, (uint64_t)i);
-  for (PetscInt i = 0; i < n * q; i++) c[i] = i % q == 2 ? 0 : CheckUniform(2, (uint64_t)i) - 0.5; /* column 2 is zero */
+  for (PetscInt i = 0; i < n * q; i++)
+    c[i] = i % q == 2 ? 0 : CheckUniform(2, (uint64_t)i) - 0.5; /* column 2 is zero */
   PetscCall(GramPointsCreate(PETSC_COMM_WORLD, kernel->dim, rank ? 0 : n, x, kernel->length_scale, X));
   PetscCall(GramMatCreate(*X, kernel, backend, A));
   PetscCall(GramPanelFromInput(*X, q, c, C));
@@ -22,8 +24,8 @@ static PetscErrorCode Problem(PetscInt n, PetscInt q, const GramKernel *kernel, 
 }
 
 /* C_true -> Y = A C_true -> GramSolve -> C; options: NULL-terminated pairs */
-static PetscErrorCode Solve(PetscInt n, PetscInt q, const GramKernel *kernel, GramBackend backend, const char *const options[],
-                            GramReport *report, PetscReal *error)
+static PetscErrorCode Solve(PetscInt n, PetscInt q, const GramKernel *kernel, GramBackend backend,
+                            const char *const options[], GramReport *report, PetscReal *error)
 {
   GramPoints X;
   Mat        A, C_true, C, Y;
@@ -63,28 +65,37 @@ int main(int argc, char **argv)
 
   for (PetscInt n = 1; n <= 700; n += 233) {
     PetscCall(Solve(n, 3, &kernel, backend, OPTIONS("-solve_method", "direct"), &report, &error));
-    CHECK(report.converged && !strcmp(report.reason, "direct") && report.iterations == 0, "direct: %s", report.reason);
-    CHECK(error <= 1e-11, "direct: coefficients off by %.2e", error); /* eps times the condition number, 1e3 here */
+    CHECK(report.converged && !strcmp(report.reason, "direct") && report.iterations == 0, "direct: %s",
+          report.reason);
+    CHECK(error <= 1e-11, "direct: coefficients off by %.2e",
+          error); /* eps times the condition number, 1e3 here */
     CHECK(report.relative_residual <= 1e-14, "direct: residual %.2e", report.relative_residual);
     PetscCall(GramReportClear(&report));
 
-    PetscCall(Solve(n, 3, &kernel, backend, OPTIONS("-solve_method", "iterative", "-ksp_rtol", "1e-10"), &report, &error));
+    PetscCall(Solve(n, 3, &kernel, backend, OPTIONS("-solve_method", "iterative", "-ksp_rtol", "1e-10"),
+                    &report, &error));
     CHECK(report.converged && !strcmp(report.reason, "relative_tolerance"), "iterative: %s", report.reason);
-    CHECK(error <= 1e-6 && report.relative_residual <= 1e-10, "iterative: coefficients off by %.2e, residual %.2e", error, report.relative_residual);
+    CHECK(error <= 1e-6 && report.relative_residual <= 1e-10,
+          "iterative: coefficients off by %.2e, residual %.2e", error, report.relative_residual);
     CHECK(n == 1 || report.n_history > 3, "iterative: %d entries of history", (int)report.n_history);
     PetscCall(GramReportClear(&report));
   }
 
-  PetscCall(Solve(500, 1, &kernel, backend, OPTIONS("-solve_method", "iterative", "-ksp_max_it", "3"), &report, &error));
-  CHECK(!report.converged && !strcmp(report.reason, "max_iterations") && report.iterations == 3, "3 iterations: %s", report.reason);
-  CHECK(report.relative_residual > 1e-8 && report.relative_residual < 1, "3 iterations: residual %.2e", report.relative_residual);
+  PetscCall(Solve(500, 1, &kernel, backend, OPTIONS("-solve_method", "iterative", "-ksp_max_it", "3"),
+                  &report, &error));
+  CHECK(!report.converged && !strcmp(report.reason, "max_iterations") && report.iterations == 3,
+        "3 iterations: %s", report.reason);
+  CHECK(report.relative_residual > 1e-8 && report.relative_residual < 1, "3 iterations: residual %.2e",
+        report.relative_residual);
   PetscCall(GramReportClear(&report));
 
   /* a tolerance below the rounding of a product ends in working accuracy, not in an endless loop */
-  PetscCall(Solve(500, 1, &kernel, backend, OPTIONS("-solve_method", "iterative", "-ksp_rtol", "1e-18"), &report, &error));
+  PetscCall(Solve(500, 1, &kernel, backend, OPTIONS("-solve_method", "iterative", "-ksp_rtol", "1e-18"),
+                  &report, &error));
   CHECK(report.relative_residual < 1e-13, "rtol 1e-18: residual %.2e", report.relative_residual);
   CHECK(report.converged == !strcmp(report.reason, "working_accuracy"), "rtol 1e-18: %s", report.reason);
-  CHECK(report.converged || report.backward_error < 1e-14, "rtol 1e-18: backward error %.2e", report.backward_error);
+  CHECK(report.converged || report.backward_error < 1e-14, "rtol 1e-18: backward error %.2e",
+        report.backward_error);
   PetscCall(GramReportClear(&report));
 
   /* numerically singular: whatever is claimed, the residual must bear it out */
@@ -94,9 +105,12 @@ int main(int argc, char **argv)
   PetscCall(Solve(500, 1, &kernel, backend, OPTIONS("-solve_method", "direct"), &report, &error));
   CHECK(!report.converged && !strcmp(report.reason, "indefinite"), "singular, direct: %s", report.reason);
   PetscCall(GramReportClear(&report));
-  PetscCall(Solve(500, 1, &kernel, backend, OPTIONS("-solve_method", "iterative", "-ksp_rtol", "1e-15", "-ksp_max_it", "2000"), &report, &error));
-  CHECK(!report.converged || report.relative_residual <= 1e-15 || report.backward_error <= PETSC_MACHINE_EPSILON, "singular, iterative: %s with residual %.2e",
-        report.reason, report.relative_residual);
+  PetscCall(Solve(500, 1, &kernel, backend,
+                  OPTIONS("-solve_method", "iterative", "-ksp_rtol", "1e-15", "-ksp_max_it", "2000"), &report,
+                  &error));
+  CHECK(!report.converged || report.relative_residual <= 1e-15 ||
+            report.backward_error <= PETSC_MACHINE_EPSILON,
+        "singular, iterative: %s with residual %.2e", report.reason, report.relative_residual);
   PetscCall(GramReportClear(&report));
 
   PetscCall(GramBackendDestroy(&backend));

@@ -1,0 +1,51 @@
+"""Every command of README.md's sh blocks runs, in order, and every config runs on a part of its data."""
+import glob
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+import h5py
+
+import gramarye as g
+
+# what makes a config small enough for a test; everything else is as in the file
+SMALLER = {"quickstart": "-data_limit 1500", "satellite": "-data_limit 1500", "protein": "-data_limit 1500"}
+
+
+def shell(args, line, cwd, folder):
+    """As a user types it, in a copy of the root that holds links to configs and build, so that outputs stay here."""
+    line = line.replace("mpiexec", args.mpiexec)
+    return subprocess.run(["bash", "-c", line], cwd=cwd, env={**os.environ, **g.ENVIRONMENT}, capture_output=True, text=True,
+                          timeout=300)
+
+
+def main():
+    args = g.parser(__doc__).parse_args()
+    with tempfile.TemporaryDirectory() as root:
+        shutil.copytree(os.path.join(g.ROOT, "configs"), os.path.join(root, "configs"))
+        os.makedirs(os.path.join(root, "build"))
+        os.symlink(os.path.abspath(args.program), os.path.join(root, "build", "gramarye"))
+        text = open(os.path.join(g.ROOT, "README.md")).read()
+        commands = [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines() if line]
+        g.check(len(commands) >= 5, f"README.md has {len(commands)} commands")
+        for line in commands:
+            p = shell(args, line, root, root)
+            g.check(p.returncode == 0, f"README: {line}: exit code {p.returncode}: {p.stderr.strip()}")
+        # geoid_map needs the model of quickstart, so predictions come after fits
+        configs = sorted(glob.glob(os.path.join(root, "configs", "*.yaml")), key=lambda c: "verb: predict" in open(c).read())
+        for config in configs:
+            name = os.path.basename(config)[:-5]
+            found = re.search(r"^verb: *(\w+)", open(config).read(), re.M)
+            verb, output = found[1] if found else "solve", os.path.join(root, "configs", "results", name + ".h5")
+            output = os.path.join(root, "configs", "results", "geoid.h5") if name == "quickstart" else output
+            p = shell(args, f"mpiexec -n 2 build/gramarye {verb} configs/{name}.yaml {SMALLER.get(name, '')}", root, root)
+            g.check(p.returncode == 0, f"configs/{name}.yaml: exit code {p.returncode}: {p.stderr.strip()}")
+            if g.check(os.path.exists(output), f"configs/{name}.yaml: no {output}"):
+                with h5py.File(output) as f:
+                    g.check("target/mean" in f, f"configs/{name}.yaml: no prediction")
+    g.finish()
+
+
+main()
