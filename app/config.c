@@ -41,7 +41,7 @@ static const struct {
     {"target_grid", KEY_INTS, NULL},
     {"kernel_type", KEY_TEXT, NULL},
     {"kernel_nu", KEY_REAL, NULL},
-    {"kernel_beta", KEY_REAL, NULL},
+    {"kernel_beta", KEY_REAL, "none"},
     {"kernel_length_scale", KEY_REALS, NULL},
     {"kernel_amplitude", KEY_REAL, NULL},
     {"ridge_alpha", KEY_REAL, NULL},
@@ -330,10 +330,11 @@ static int Distance(const char *a, const char *b)
   return row[m];
 }
 
+/* NULL when nothing is near, or only what this version would refuse */
 static const char *NearestKey(const char *name)
 {
-  const char *best  = keys[0].name;
-  int         least = 1000;
+  const char *best  = NULL;
+  int         least = PetscMax(1, (int)strlen(name) / 3) + 1;
 
   for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(keys); i++) {
     const char *word = strchr(keys[i].name, '_');
@@ -345,6 +346,33 @@ static const char *NearestKey(const char *name)
     best  = keys[i].name;
   }
   return best;
+}
+
+/* a group of keys, given as if it were a key */
+static PetscBool IsGroup(const char *name)
+{
+  const size_t length = strlen(name);
+
+  for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(keys); i++) {
+    if (!strncasecmp(keys[i].name, name, length) && keys[i].name[length] == '_') return PETSC_TRUE;
+  }
+  return PETSC_FALSE;
+}
+
+static PetscErrorCode RefuseUnknown(MPI_Comm comm, const char *name, const char *dotted)
+{
+  const char *near         = NearestKey(name);
+  char        nearest[128] = "";
+
+  PetscFunctionBegin;
+  GramCheckInput(!IsGroup(name), comm, "unknown key '%s': it is a group, its keys are indented below it",
+                 name);
+  GramCheckInput(!strchr(name, '.'), comm,
+                 "unknown key '%s': in a config a dot is written as a colon and indentation", name);
+  if (near) Dotted(near, nearest, sizeof nearest);
+  GramCheckInput(!near, comm, "unknown key '%s'; did you mean '%s'?", dotted, nearest);
+  GramCheckInput(PETSC_FALSE, comm, "unknown key '%s'; README.md and -help list the keys", dotted);
+  PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 /* PETSc takes the last 32 bits of a longer number without a word */
@@ -420,7 +448,7 @@ static PetscBool MayBeNone(const char *name)
 
 static PetscErrorCode CheckKey(MPI_Comm comm, const char *name, const char *value)
 {
-  char dotted[128], nearest[128];
+  char dotted[128];
 
   PetscFunctionBegin;
   if (!value) value = "";
@@ -441,8 +469,7 @@ static PetscErrorCode CheckKey(MPI_Comm comm, const char *name, const char *valu
   }
   if (IsPetscName(name) || StartsLike(name, PETSC_STATIC_ARRAY_LENGTH(petsc_groups), petsc_groups))
     PetscFunctionReturn(PETSC_SUCCESS);
-  Dotted(NearestKey(name), nearest, sizeof nearest);
-  GramCheckInput(PETSC_FALSE, comm, "unknown key '%s'; did you mean '%s'?", dotted, nearest);
+  PetscCall(RefuseUnknown(comm, name, dotted));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -1,4 +1,6 @@
 /* gramarye solve: fit (K(X, X) + alpha I) a = y, predict where asked, write the model. */
+#include <string.h>
+
 #include "result.h"
 #include "solve.h"
 #include "verbs.h"
@@ -38,9 +40,19 @@ static PetscErrorCode TrueOperator(MPI_Comm comm, GramPoints X, const GramKernel
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *m, const GramDataset *targets,
-                                const GramReport *report, const GramRun *run, const char *detail,
-                                PetscReal rmse, PetscReal mae, const char *path)
+/* what a user can do about each reason of not converging */
+static const char *Remedy(const char *reason)
+{
+  if (!strcmp(reason, "max_iterations"))
+    return "raise ksp.max_it or ridge.alpha, or take solve.method direct";
+  if (!strcmp(reason, "indefinite")) return "the matrix is numerically singular: raise ridge.alpha";
+  if (!strcmp(reason, "residual"))
+    return "its precision cannot reach ksp.rtol: product.precision double, or a larger ksp.rtol";
+  return "raise ridge.alpha, or take solve.method direct";
+}
+
+static PetscErrorCode Summarize(MPI_Comm comm, const GramDataset *targets, const GramRun *run,
+                                const char *detail, PetscReal rmse, PetscReal mae, const char *path)
 {
   PetscFunctionBegin;
   PetscCall(GramSay(comm, "solve",
@@ -60,8 +72,10 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *m, const GramDat
                     run->predict_seconds, run->pairs_per_second * 1e-9));
   PetscCall(GramSay(comm, "memory", "%.3g GB at the peak", run->peak_memory_bytes * 1e-9));
   PetscCall(GramSay(comm, "output", "%s", path));
-  (void)m;
-  (void)report;
+  if (!run->converged) {
+    PetscCall(PetscFPrintf(comm, stderr, "gramarye: warning: not converged (%s), residual %.1e: %s\n",
+                           run->reason, (double)run->relative_residual, Remedy(run->reason)));
+  }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -143,7 +157,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
   if (targets.n) PetscCall(GramPredictionWrite(file, &targets, mean, &rmse, &mae));
   PetscCall(GramRunWrite(file, comm, &run));
   PetscCall(GramH5Close(&file));
-  PetscCall(Summarize(comm, &model, &targets, &report, &run, detail, rmse, mae, path));
+  PetscCall(Summarize(comm, &targets, &run, detail, rmse, mae, path));
 
   PetscCall(PetscFree(mean));
   PetscCall(PetscFree(model.coefficients));

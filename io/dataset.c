@@ -352,7 +352,7 @@ static PetscErrorCode MakeGrid(GramDataset *t, PetscInt n, const PetscInt grid[]
 PetscErrorCode GramTargetsRead(MPI_Comm comm, const GramScaling *scaling, PetscInt dim, PetscInt n_box,
                                const PetscReal *box, GramDataset *targets)
 {
-  PetscInt  grid[GRAM_MAX_DIM], n = GRAM_MAX_DIM, q = scaling->q;
+  PetscInt  grid[GRAM_MAX_DIM] = {0}, n = GRAM_MAX_DIM, q = scaling->q;
   PetscBool gridded, gradient = PETSC_FALSE, variance = PETSC_FALSE;
   Source    source;
 

@@ -28,7 +28,8 @@ static PetscErrorCode AnyRank(MPI_Comm comm, PetscBool mine, PetscBool *any)
 
 static PetscErrorCode FileNew(MPI_Comm comm, const char *path, const char *key, GramH5 *file)
 {
-  GramH5 f;
+  struct stat st;
+  GramH5      f;
 
   PetscFunctionBegin;
   if (!getenv("GRAM_TRACEBACK"))
@@ -37,8 +38,10 @@ static PetscErrorCode FileNew(MPI_Comm comm, const char *path, const char *key, 
   f->comm = comm;
   f->file = H5I_INVALID_HID;
   PetscCall(PetscStrncpy(f->key, key, sizeof f->key));
-  PetscCall(PetscStrncpy(f->path, path, sizeof f->path));
-  PetscCall(PetscSNPrintf(f->partial, sizeof f->partial, "%s.part", path));
+  /* a link stays one: what it points to is replaced */
+  if (lstat(path, &st) || !S_ISLNK(st.st_mode) || !realpath(path, f->path))
+    PetscCall(PetscStrncpy(f->path, path, sizeof f->path));
+  PetscCall(PetscSNPrintf(f->partial, sizeof f->partial, "%s.part", f->path));
   *file = f;
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -41,6 +41,8 @@ static PetscErrorCode OutputProblem(const char *path, PetscBool overwrite, char 
   if (problem[0]) PetscFunctionReturn(PETSC_SUCCESS);
   if (!stat(path, &st) && S_ISDIR(st.st_mode))
     PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' is a folder", path));
+  else if (!stat(path, &st) && !S_ISREG(st.st_mode))
+    PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' is not a regular file", path));
   else if (!overwrite && !access(path, F_OK))
     PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' exists and output.overwrite is false", path));
   else if (stat(dirname(folder), &st)) {
@@ -148,7 +150,9 @@ static PetscErrorCode ScalingRead(GramH5 file, MPI_Comm comm, PetscInt dim_file,
 PetscErrorCode GramModelRead(MPI_Comm comm, GramModel *model)
 {
   char        path[PETSC_MAX_PATH_LEN] = "";
-  PetscInt    ndims, n, first;
+  PetscInt    ndims, n, first, one = 1;
+  PetscReal   converged = 1;
+  PetscBool   known;
   PetscLayout layout;
   GramH5      file;
 
@@ -176,6 +180,11 @@ PetscErrorCode GramModelRead(MPI_Comm comm, GramModel *model)
   PetscCall(PetscMalloc1((size_t)model->n_local * (size_t)model->q, &model->coefficients));
   PetscCall(GramH5ReadRows(file, "x", "model.file", first, model->n_local, model->x_file));
   PetscCall(GramH5ReadRows(file, "coefficients", "model.file", first, model->n_local, model->coefficients));
+  PetscCall(GramH5Exists(file, "run@converged", &known));
+  if (known) PetscCall(GramH5ReadAttribute(file, "run", "converged", &one, &converged));
+  if (converged == 0)
+    PetscCall(PetscFPrintf(comm, stderr,
+                           "gramarye: warning: model.file: the solve of '%s' did not converge\n", path));
   PetscCall(GramH5Close(&file));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
