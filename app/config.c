@@ -58,7 +58,6 @@ static const struct {
     {"ksp_type", KEY_TEXT, NULL}, /* PETSc's, but its own message about a bad value would not name them */
     {"ksp_rtol", KEY_REAL, NULL},
     {"ksp_atol", KEY_REAL, NULL},
-    {"ksp_divtol", KEY_REAL, NULL},
     {"ksp_max_it", KEY_INT, NULL},
     {"pc_type", KEY_TEXT, NULL},
     {"output_file", KEY_PATH, NULL},
@@ -348,6 +347,14 @@ static const char *NearestKey(const char *name)
   return best;
 }
 
+static PetscBool IsKey(const char *name)
+{
+  for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(keys); i++) {
+    if (!strcasecmp(keys[i].name, name)) return PETSC_TRUE;
+  }
+  return PETSC_FALSE;
+}
+
 /* a group of keys, given as if it were a key */
 static PetscBool IsGroup(const char *name)
 {
@@ -499,7 +506,11 @@ static PetscErrorCode ResolvePaths(MPI_Comm comm, const GramCommand *c)
       if (keys[k].type != KEY_PATH || OnCommandLine(c, keys[k].name)) continue;
       PetscCall(PetscSNPrintf(option, sizeof option, "-%s", keys[k].name));
       PetscCall(PetscOptionsGetString(database, NULL, option, value, sizeof value, &set));
-      if (!set || !value[0] || (!strcasecmp(value, "none") && MayBeNone(keys[k].name))) continue;
+      if (!set || !value[0]) continue;
+      if (!strcasecmp(value, "none") && MayBeNone(keys[k].name)) { /* unsets what an earlier config said */
+        PetscCall(PetscOptionsClearValue(NULL, option));
+        continue;
+      }
       PetscCall(PetscSNPrintf(resolved, sizeof resolved, "%s/%s", folder, value));
       PetscCall(
           PetscOptionsSetValue(NULL, option, value[0] == '/' || !strcmp(folder, ".") ? value : resolved));
@@ -552,6 +563,7 @@ PetscErrorCode GramConfigWarnUnused(MPI_Comm comm)
     if (!StartsLike(names[i], PETSC_STATIC_ARRAY_LENGTH(petsc_groups), petsc_groups))
       continue; /* another verb's */
     if (StartsLike(names[i], PETSC_STATIC_ARRAY_LENGTH(petsc_late), petsc_late)) continue;
+    if (IsKey(names[i])) continue; /* of another verb, or of the other solve.method */
     PetscCall(PetscFPrintf(comm, stderr, "gramarye: warning: PETSc option -%s was not used\n", names[i]));
   }
   PetscCall(PetscOptionsLeftRestore(NULL, &n, &names, &values));

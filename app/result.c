@@ -82,6 +82,16 @@ PetscErrorCode GramRunEnd(MPI_Comm comm, GramBackend backend, GramRun *run)
   PetscCallMPI(MPI_Allreduce(&bytes, &run->peak_memory_bytes, 1, MPI_DOUBLE, MPI_SUM, comm));
   PetscCall(PetscTime(&now));
   run->total_seconds = now - begun;
+  { /* attributes must be the same on all ranks: the slowest one's clocks */
+    PetscLogDouble *const clocks[] = {&run->read_seconds, &run->setup_seconds, &run->solve_seconds,
+                                      &run->predict_seconds, &run->total_seconds};
+    PetscLogDouble        rate     = run->pairs_per_second;
+
+    for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(clocks); i++) {
+      PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, clocks[i], 1, MPI_DOUBLE, MPI_MAX, comm));
+    }
+    PetscCallMPI(MPI_Allreduce(&rate, &run->pairs_per_second, 1, MPI_DOUBLE, MPI_MIN, comm));
+  }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

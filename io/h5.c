@@ -198,14 +198,15 @@ PetscErrorCode GramH5Close(GramH5 *file)
 PetscErrorCode GramH5Exists(GramH5 f, const char *name, PetscBool *exists)
 {
   char  part[256];
-  char *at;
+  char *at, *relative = part;
 
   PetscFunctionBegin;
   PetscCall(PetscStrncpy(part, name, sizeof part));
   at = strchr(part, '@');
   if (at) *at = '\0';
+  while (*relative == '/') relative++; /* /x is x */
   *exists = PETSC_TRUE;
-  for (char *slash = strchr(part, '/'); *exists && part[0];
+  for (char *slash = strchr(relative, '/'); *exists && part[0];
        slash       = strchr(slash + 1, '/')) { /* each group in turn */
     if (slash) *slash = '\0';
     *exists = (PetscBool)(H5Lexists(f->file, part, H5P_DEFAULT) > 0);

@@ -20,25 +20,31 @@ static PetscErrorCode OutputProblem(const char *path, PetscBool overwrite, char 
                                     PetscBool *resource)
 {
   static const char *const inputs[] = {"data", "target", "model"};
+  char                     partial[PETSC_MAX_PATH_LEN + 8]; /* the name it is written under */
   char                     folder[PETSC_MAX_PATH_LEN];
   struct stat              st;
 
   PetscFunctionBegin;
   problem[0] = '\0';
   *resource  = PETSC_FALSE;
+  PetscCall(PetscSNPrintf(partial, sizeof partial, "%s.part", path));
   for (int i = 0; i < 3; i++) {
     char      option[32], input[PETSC_MAX_PATH_LEN] = "";
     PetscBool set;
 
     PetscCall(PetscSNPrintf(option, sizeof option, "-%s_file", inputs[i]));
     PetscCall(PetscOptionsGetString(NULL, NULL, option, input, sizeof input, &set));
-    if (set && SameFile(path, input)) {
+    if (set && (SameFile(path, input) || SameFile(partial, input))) {
       PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' is also %s.file; it would be overwritten",
                               path, inputs[i]));
     }
   }
   PetscCall(PetscStrncpy(folder, path, sizeof folder));
   if (problem[0]) PetscFunctionReturn(PETSC_SUCCESS);
+  if (path[strlen(path) - 1] == '/') {
+    PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' is a folder", path));
+    PetscFunctionReturn(PETSC_SUCCESS);
+  }
   if (!stat(path, &st) && S_ISDIR(st.st_mode))
     PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' is a folder", path));
   else if (!stat(path, &st) && !S_ISREG(st.st_mode))
@@ -138,7 +144,9 @@ static PetscErrorCode ScalingRead(GramH5 file, MPI_Comm comm, PetscInt dim_file,
   PetscCall(GramH5ReadAttribute(file, "scaling", "sphere", &one, &sphere));
   s->sphere = (PetscBool)(sphere != 0);
   s->dim    = s->sphere ? 3 : dim_file;
-  s->q      = q;
+  GramCheckInput(!s->sphere || dim_file == 2, comm,
+                 "model.file: points on the sphere with %" PetscInt_FMT " columns, not 2", dim_file);
+  s->q = q;
   PetscCall(PetscMalloc2(q, &s->value_shift, q, &s->value_scale));
   PetscCall(SmallRead(file, comm, "scaling/point_shift", s->dim, s->point_shift));
   PetscCall(SmallRead(file, comm, "scaling/point_scale", s->dim, s->point_scale));

@@ -78,6 +78,8 @@ static PetscErrorCode Factor(Mat F, PetscBool *spd)
   ierr = MatCholeskyFactor(F, NULL, NULL);
   PetscCall(PetscPopErrorHandler());
   if (!ierr) PetscCall(MatFactorGetError(F, &error));
+  if (ierr != PETSC_ERR_MAT_CH_ZRPVT && ierr != PETSC_ERR_LIB)
+    PetscCall(ierr); /* LAPACK's and ScaLAPACK's info > 0 */
   *spd = (PetscBool)(!ierr && error == MAT_FACTOR_NOERROR);
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -17,6 +17,8 @@ typedef struct {
   PetscReal   norm_b, target, best; /* ||b||, the residual norm to reach, the least seen */
   PetscInt    since_best;
   PetscBool   stagnated;
+  Vec         x_best;    /* the iterate to hand out when the last one turns out worse */
+  PetscReal   norm_best; /* of its residual */
 } Watch;
 
 static PetscErrorCode HistoryAdd(Watch *w, PetscReal relative)
@@ -37,8 +39,11 @@ static PetscErrorCode Monitor(KSP ksp, PetscInt it, PetscReal norm, void *ctx)
   char      note[80];
 
   PetscFunctionBegin;
-  (void)ksp;
   if (it > 0 || !w->n_column) PetscCall(HistoryAdd(w, relative));
+  if (norm < 0.5 * w->norm_best) { /* a copy for each halving: few, and never far from the best */
+    PetscCall(KSPBuildSolution(ksp, w->x_best, NULL));
+    w->norm_best = norm;
+  }
   PetscCall(PetscSNPrintf(note, sizeof note, "iteration %" PetscInt_FMT ", residual %.1e", w->n_column - 1,
                           (double)relative));
   PetscCall(GramProgressUpdate(
@@ -80,6 +85,8 @@ static PetscErrorCode DefaultNorm(KSP ksp)
 
 static PetscErrorCode KSPCreateGram(Mat A, KSP *ksp)
 {
+  PetscReal rtol, atol;
+  PetscInt  max_it;
   PetscBool chosen;
   PC        pc;
 
@@ -91,6 +98,12 @@ static PetscErrorCode KSPCreateGram(Mat A, KSP *ksp)
   PetscCall(KSPGetPC(*ksp, &pc));
   PetscCall(PCSetType(pc, PCNONE));
   PetscCall(KSPSetFromOptions(*ksp));
+  PetscCall(KSPGetTolerances(*ksp, &rtol, &atol, NULL, &max_it));
+  GramCheckInput(rtol >= 0 && rtol < 1, PetscObjectComm((PetscObject)A), "ksp.rtol: %.6g is not in [0, 1)",
+                 (double)rtol);
+  GramCheckInput(atol >= 0, PetscObjectComm((PetscObject)A), "ksp.atol: %.6g is not >= 0", (double)atol);
+  GramCheckInput(max_it >= 0, PetscObjectComm((PetscObject)A), "ksp.max_it: %" PetscInt_FMT " is not >= 0",
+                 max_it);
   PetscCall(PetscOptionsHasName(NULL, NULL, "-ksp_norm_type", &chosen));
   if (!chosen) PetscCall(DefaultNorm(*ksp));
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -106,6 +119,12 @@ static const char *ReasonName(KSPConvergedReason reason, PetscBool stagnated)
   case KSP_DIVERGED_INDEFINITE_PC: return "indefinite";
   default: return reason < 0 ? "breakdown" : "residual";
   }
+}
+
+static PetscBool Succeeded(const char *reason)
+{
+  return (PetscBool)(!strcmp(reason, "relative_tolerance") || !strcmp(reason, "absolute_tolerance") ||
+                     !strcmp(reason, "direct"));
 }
 
 /* R = Y - A X, column norms of R and X, and ||A||_1 once: a column of ones rides along in the panel (k > 0). */
@@ -169,13 +188,24 @@ static PetscErrorCode ColumnNorms(Mat Y, PetscInt q, PetscReal *norm)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* One column: the KSP, then restarts while the true residual is above the target and still halves. */
+/* ||b - A x|| of the true operator */
+static PetscErrorCode TrueNorm(Mat A_true, Vec b, Vec x, Vec r, PetscReal *norm)
+{
+  PetscFunctionBegin;
+  PetscCall(MatMult(A_true, x, r));
+  PetscCall(VecAYPX(r, -1, b)); /* r = b - A x */
+  PetscCall(VecNorm(r, NORM_2, norm));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* One column: the KSP, then restarts while the true residual is above the target and still halves. What a failing
+   KSP leaves in x is exchanged for the best iterate on the way, or zero. */
 static PetscErrorCode SolveColumn(KSP ksp, Mat A_true, Vec b, Vec x, PetscReal rtol, PetscReal atol, Watch *w,
                                   char reason[32])
 {
   KSPConvergedReason ksp_reason;
-  PetscReal          before = PETSC_MAX_REAL, norm;
-  PetscInt           its;
+  PetscReal          before = PETSC_MAX_REAL, norm = PETSC_INFINITY, goal;
+  GramMatStats       begin, end;
   PetscBool          exact;
   Mat                A;
   Vec                r;
@@ -187,31 +217,42 @@ static PetscErrorCode SolveColumn(KSP ksp, Mat A_true, Vec b, Vec x, PetscReal r
   PetscCall(VecSet(x, 0));
   PetscCall(PetscStrncpy(reason, "relative_tolerance", 32));
   w->n_column = 0;
+  if (w->norm_b == 0) PetscCall(HistoryAdd(w, 0));
   if (w->norm_b == 0) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(VecDuplicate(b, &r));
-  w->target = PetscMax(rtol * w->norm_b, atol);
+  PetscCall(VecDuplicate(b, &w->x_best));
+  PetscCall(VecSet(w->x_best, 0));
+  w->norm_best = w->norm_b;
+  w->target = goal = PetscMax(rtol * w->norm_b, atol);
   for (PetscInt attempt = 0; attempt <= (exact ? RESTARTS : 0); attempt++) {
     w->best       = PETSC_MAX_REAL;
     w->since_best = 0;
     w->stagnated  = PETSC_FALSE;
     PetscCall(KSPSetInitialGuessNonzero(ksp, (PetscBool)(attempt > 0)));
+    PetscCall(GramMatGetStats(A, &begin));
     PetscCall(KSPSolve(ksp, b, x));
+    PetscCall(GramMatGetStats(A, &end));
+    w->report->iterations += end.products - begin.products;
     PetscCall(KSPGetConvergedReason(ksp, &ksp_reason));
-    PetscCall(KSPGetIterationNumber(ksp, &its));
-    w->report->iterations += its + (attempt > 0);
     PetscCall(PetscStrncpy(reason, ReasonName(ksp_reason, w->stagnated), 32));
+    PetscCall(TrueNorm(A_true, b, x, r, &norm));
     if (ksp_reason < 0) break;
-    PetscCall(MatMult(A_true, x, r));
-    PetscCall(VecAYPX(r, -1, b)); /* r = b - A x */
-    PetscCall(VecNorm(r, NORM_2, &norm));
-    if (norm <= PetscMax(rtol * w->norm_b, atol)) {
+    if (norm <= goal) {
       PetscCall(
           PetscStrncpy(reason, norm <= rtol * w->norm_b ? "relative_tolerance" : "absolute_tolerance", 32));
       break;
     }
-    if (norm > before / 2) break;
+    if (!(norm <= before / 2)) break;
     before = norm;
+    w->target *= 0.5 * goal / norm; /* the KSP may watch another norm: ask it for as much less */
   }
+  if (!(norm <= w->norm_best)) { /* NaN included */
+    PetscReal best;
+
+    PetscCall(TrueNorm(A_true, b, w->x_best, r, &best));
+    if (!(norm <= best)) PetscCall(VecCopy(w->x_best, x));
+  }
+  PetscCall(VecDestroy(&w->x_best));
   PetscCall(VecDestroy(&r));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -234,8 +275,9 @@ static PetscErrorCode SolveIterative(KSP ksp, Mat A_true, Mat Y, Mat C, PetscInt
     PetscCall(SolveColumn(ksp, A_true, b, x, tolerance[0], tolerance[1] * scale[r], &w, reason));
     PetscCall(MatDenseRestoreColumnVecWrite(C, r, &x));
     PetscCall(MatDenseRestoreColumnVecRead(Y, r, &b));
-    if (r == 0 || strncmp(reason, "relative", 8))
+    if (!strlen(report->reason) || Succeeded(report->reason)) { /* the first failure stays */
       PetscCall(PetscStrncpy(report->reason, reason, sizeof report->reason));
+    }
     if (r == 0 || w.n_column > report->n_history) {
       PetscCall(PetscFree(report->history));
       report->history   = w.column;
@@ -257,7 +299,7 @@ static PetscReal LargestRatio(PetscInt q, const PetscReal *norm, const PetscReal
 
   for (PetscInt r = 0; r < q; r++) {
     if (norm[r] != 0) largest = PetscMax(largest, norm[r] / scale[r]); /* b = 0 is answered by x = 0 */
-    if (PetscIsInfOrNanReal(norm[r])) return PETSC_INFINITY;
+    if (PetscIsInfOrNanReal(norm[r])) return INFINITY;
   }
   return largest;
 }
@@ -268,7 +310,7 @@ static PetscErrorCode SolveDirect(Mat A, Mat A_true, Mat Y, Mat C, PetscInt q, G
   PetscReal *norm_b, *norm_r, *norm_x, before = PETSC_INFINITY, now;
   GramDirect direct;
   PetscBool  spd;
-  Mat        R;
+  Mat        R, C_before;
 
   PetscFunctionBegin;
   PetscCall(PetscMalloc1(REFINEMENTS + 2, &report->history));
@@ -280,6 +322,7 @@ static PetscErrorCode SolveDirect(Mat A, Mat A_true, Mat Y, Mat C, PetscInt q, G
   PetscCall(PetscMalloc3(q, &norm_b, q, &norm_r, q, &norm_x));
   PetscCall(ColumnNorms(Y, q, norm_b));
   PetscCall(MatDuplicate(Y, MAT_COPY_VALUES, &R));
+  PetscCall(MatDuplicate(Y, MAT_DO_NOT_COPY_VALUES, &C_before));
   for (PetscInt step = 0; spd && step <= REFINEMENTS; step++) {
     for (PetscInt r = 0; r < q; r++) {
       Vec res, d, x;
@@ -296,10 +339,13 @@ static PetscErrorCode SolveDirect(Mat A, Mat A_true, Mat Y, Mat C, PetscInt q, G
     PetscCall(Residual(A_true, Y, C, R, norm_r, norm_x, &report->norm_A));
     now                                  = LargestRatio(q, norm_r, norm_b);
     report->history[report->n_history++] = now;
+    if (now > before) PetscCall(MatCopy(C_before, C, SAME_NONZERO_PATTERN)); /* that step did harm */
     if (now > before / 2 || now == 0) break;
     before = now;
+    PetscCall(MatCopy(C, C_before, SAME_NONZERO_PATTERN));
   }
   PetscCall(MatDestroy(&R));
+  PetscCall(MatDestroy(&C_before));
   PetscCall(PetscFree3(norm_b, norm_r, norm_x));
   PetscCall(GramDirectDestroy(&direct));
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -336,7 +382,7 @@ static PetscErrorCode Certify(Mat A_true, Mat Y, Mat C, PetscInt q, const PetscR
   }
   if (!met && report->converged)
     PetscCall(PetscStrncpy(report->reason, "working_accuracy", sizeof report->reason));
-  if (!report->converged && direct && !failed)
+  if (!report->converged && Succeeded(report->reason))
     PetscCall(PetscStrncpy(report->reason, "residual", sizeof report->reason));
   PetscCall(MatDestroy(&R));
   PetscCall(PetscFree3(norm_b, norm_r, norm_x));
@@ -415,6 +461,7 @@ static PetscErrorCode ColumnScales(Mat Y, PetscInt q, PetscReal *scale)
     PetscCall(VecNorm(y, NORM_INFINITY, &largest));
     PetscCall(MatDenseRestoreColumnVecRead(Y, r, &y));
     (void)frexp(largest, &exponent);
+    exponent = PetscMax(-1021, PetscMin(1021, exponent));
     scale[r] = largest > 0 && !PetscIsInfOrNanReal(largest) ? ldexp(1, -exponent) : 1;
   }
   PetscFunctionReturn(PETSC_SUCCESS);
