@@ -28,7 +28,7 @@ PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend
   PetscCall(GramPanelToInput(T, M, *mean));
   for (PetscInt i = 0; i < targets->n_local; i++) {
     for (PetscInt r = 0; r < s->q; r++)
-      (*mean)[i * s->q + r] = s->value_shift[r] + s->value_scale[r] * (*mean)[i * s->q + r];
+      (*mean)[GramAt(i, s->q, r)] = s->value_shift[r] + s->value_scale[r] * (*mean)[GramAt(i, s->q, r)];
   }
   PetscCall(MatDestroy(&M));
   PetscCall(MatDestroy(&K));

@@ -109,7 +109,7 @@ static PetscErrorCode CheckFinite(MPI_Comm comm, const char *key, const char *na
   PetscFunctionBegin;
   for (PetscInt i = 0; i < s->n_local && bad < 0; i++) {
     for (PetscInt c = 0; c < cols; c++) {
-      if (PetscIsInfOrNanReal(x[i * cols + c])) bad = s->sf ? s->row[i] : s->first + i;
+      if (PetscIsInfOrNanReal(x[GramAt(i, cols, c)])) bad = s->sf ? s->row[i] : s->first + i;
     }
   }
   PetscCall(FirstRow(comm, bad, &row));
@@ -231,15 +231,15 @@ static PetscErrorCode ColumnMoments(MPI_Comm comm, PetscInt n, PetscInt n_local,
   for (PetscInt c = 0; c < cols; c++) {
     PetscReal sum = 0, square = 0, lower = PETSC_MAX_REAL, upper = PETSC_MIN_REAL, range[2];
 
-    for (PetscInt i = 0; i < n_local; i++) sum += x[i * cols + c];
+    for (PetscInt i = 0; i < n_local; i++) sum += x[GramAt(i, cols, c)];
     PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPIU_REAL, MPI_SUM, comm));
     mean[c] = sum / (PetscReal)n;
     for (PetscInt i = 0; i < n_local; i++) {
-      const PetscReal d = x[i * cols + c] - mean[c];
+      const PetscReal d = x[GramAt(i, cols, c)] - mean[c];
 
       square += d * d;
-      lower = PetscMin(lower, x[i * cols + c]);
-      upper = PetscMax(upper, x[i * cols + c]);
+      lower = PetscMin(lower, x[GramAt(i, cols, c)]);
+      upper = PetscMax(upper, x[GramAt(i, cols, c)]);
     }
     range[0] = -lower;
     range[1] = upper;
@@ -269,7 +269,7 @@ static PetscErrorCode Standardize(GramDataset *d, PetscBool points, PetscBool va
   if (values) PetscCall(ColumnMoments(d->comm, d->n, d->n_local, d->q, d->y, s->value_shift, s->value_scale));
   for (PetscInt i = 0; i < d->n_local; i++) {
     for (PetscInt r = 0; r < d->q; r++)
-      d->y[i * d->q + r] = (d->y[i * d->q + r] - s->value_shift[r]) / s->value_scale[r];
+      d->y[GramAt(i, d->q, r)] = (d->y[GramAt(i, d->q, r)] - s->value_shift[r]) / s->value_scale[r];
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -326,8 +326,8 @@ static PetscErrorCode MakeGrid(GramDataset *t, PetscInt n, const PetscInt grid[]
     lower[c] = PETSC_MIN_REAL;
     upper[c] = PETSC_MIN_REAL;
     for (PetscInt i = 0; i < n_box; i++) {
-      lower[c] = PetscMax(lower[c], -box[i * n + c]);
-      upper[c] = PetscMax(upper[c], box[i * n + c]);
+      lower[c] = PetscMax(lower[c], -box[GramAt(i, n, c)]);
+      upper[c] = PetscMax(upper[c], box[GramAt(i, n, c)]);
     }
   }
   GramCheckInput(total < (PetscReal)PETSC_MAX_INT, t->comm, "target.grid: %.6g points are too many",
@@ -343,7 +343,7 @@ static PetscErrorCode MakeGrid(GramDataset *t, PetscInt n, const PetscInt grid[]
          rest /= grid[c], c--) { /* the last coordinate runs fastest */
       const PetscReal f = grid[c] > 1 ? (PetscReal)(rest % grid[c]) / (PetscReal)(grid[c] - 1) : 0.5;
 
-      t->x_file[i * n + c] = (1 - f) * -lower[c] + f * upper[c];
+      t->x_file[GramAt(i, n, c)] = (1 - f) * -lower[c] + f * upper[c];
     }
   }
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -418,8 +418,8 @@ PetscErrorCode GramScalingApply(const GramScaling *s, PetscInt n, PetscInt dim_f
 {
   PetscFunctionBegin;
   for (PetscInt i = 0; i < n; i++) {
-    const PetscReal *from = x_file + i * dim_file;
-    PetscReal       *to   = x + i * s->dim;
+    const PetscReal *from = x_file + GramAt(i, dim_file, 0);
+    PetscReal       *to   = x + GramAt(i, s->dim, 0);
 
     if (s->sphere) {
       const PetscReal lon = from[0] * PETSC_PI / 180, lat = from[1] * PETSC_PI / 180;

@@ -257,7 +257,7 @@ PetscErrorCode GramPredictionWrite(GramH5 file, const GramDataset *t, const Pets
   PetscCall(PetscCalloc3(2 * q, &sum, q, &root, q, &absolute));
   for (PetscInt i = 0; i < t->n_local; i++) {
     for (PetscInt r = 0; r < q; r++) {
-      const PetscReal e = mean[i * q + r] - t->y[i * q + r];
+      const PetscReal e = mean[GramAt(i, q, r)] - t->y[GramAt(i, q, r)];
 
       sum[r] += e * e;
       sum[q + r] += PetscAbsReal(e);

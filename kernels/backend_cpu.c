@@ -211,12 +211,12 @@ static PetscErrorCode Entries_CPU(GramTiles t, PetscInt n_rows, const PetscInt r
   double         *x, *z;
 
   PetscFunctionBegin;
-  PetscCall(PetscCalloc2((size_t)(ldx * dim), &x, (size_t)(n_cols * dim), &z));
+  PetscCall(PetscCalloc2(GramAt(ldx, dim, 0), &x, GramAt(n_cols, dim, 0), &z));
   for (PetscInt c = 0; c < dim; c++) {
     for (PetscInt i = 0; i < n_rows; i++)
-      x[c * ldx + i] = cpu->x[(size_t)c * (size_t)cpu->ldx + (size_t)rows[i]];
+      x[GramAt(c, ldx, i)] = cpu->x[(size_t)c * (size_t)cpu->ldx + (size_t)rows[i]];
     for (PetscInt j = 0; j < n_cols; j++)
-      z[c * n_cols + j] = cpu->z[(size_t)c * (size_t)cpu->ldz + (size_t)cols[j]];
+      z[GramAt(c, n_cols, j)] = cpu->z[(size_t)c * (size_t)cpu->ldz + (size_t)cols[j]];
   }
   cpu->simd->entries(t->kernel.radial, (int)dim, n_rows, n_cols, x, ldx, z, n_cols, a, lda);
   PetscCall(PetscFree2(x, z));

@@ -30,7 +30,7 @@ static PetscReal PhiRef(GramRadial type, PetscReal r)
 static PetscReal EntryRef(GramTiles t, PetscInt i, PetscInt j)
 {
   const TilesRef  *ref = (const TilesRef *)t->data;
-  const PetscReal *x = ref->x + i * t->kernel.dim, *z = ref->z + j * t->kernel.dim;
+  const PetscReal *x = ref->x + GramAt(i, t->kernel.dim, 0), *z = ref->z + GramAt(j, t->kernel.dim, 0);
   PetscReal        r2 = 0;
 
   for (PetscInt c = 0; c < t->kernel.dim; c++) r2 += (x[c] - z[c]) * (x[c] - z[c]);
@@ -44,12 +44,12 @@ static PetscErrorCode TilesCreate_Ref(GramTiles t, PetscInt m, const PetscReal *
 
   PetscFunctionBegin;
   PetscCall(PetscNew(&ref));
-  PetscCall(PetscMalloc1((size_t)(m * t->kernel.dim), &ref->x));
-  PetscCall(PetscArraycpy(ref->x, x, m * t->kernel.dim));
+  PetscCall(PetscMalloc1(GramAt(m, t->kernel.dim, 0), &ref->x));
+  PetscCall(PetscArraycpy(ref->x, x, GramAt(m, t->kernel.dim, 0)));
   ref->z = ref->x;
   if (!t->square) {
-    PetscCall(PetscMalloc1((size_t)(n * t->kernel.dim), &ref->z));
-    PetscCall(PetscArraycpy(ref->z, z, n * t->kernel.dim));
+    PetscCall(PetscMalloc1(GramAt(n, t->kernel.dim, 0), &ref->z));
+    PetscCall(PetscArraycpy(ref->z, z, GramAt(n, t->kernel.dim, 0)));
   }
   t->data = ref;
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -77,8 +77,8 @@ static PetscErrorCode Apply_Ref(GramTiles t, PetscInt n_tiles, const GramTile li
         const PetscBool both = (PetscBool)(tile->both && tile->row != tile->col);
 
         for (PetscInt r = 0; r < q; r++) {
-          y[i * q + r] += k * v[j * q + r];
-          if (both) y[j * q + r] += k * v[i * q + r];
+          y[GramAt(i, q, r)] += k * v[GramAt(j, q, r)];
+          if (both) y[GramAt(j, q, r)] += k * v[GramAt(i, q, r)];
         }
       }
     }

@@ -25,3 +25,10 @@
 /* A user's mistake: names the key, the value and the limit. */
 #define GramCheckInput(condition, comm, ...)    PetscCheck(condition, comm, GRAM_ERR_INPUT, __VA_ARGS__)
 #define GramCheckResource(condition, comm, ...) PetscCheck(condition, comm, GRAM_ERR_RESOURCE, __VA_ARGS__)
+
+/* Where entry (row, col) stands in an array of cols (or, by columns, leading dimension) numbers a row: rows times
+   columns outgrows a 32-bit PetscInt long before either does. */
+static inline size_t GramAt(PetscInt row, PetscInt cols, PetscInt col)
+{
+  return (size_t)row * (size_t)cols + (size_t)col;
+}

@@ -62,7 +62,7 @@ static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, P
   /* gather V */
   PetscCall(PetscLogEventBegin(GRAM_Gather, 0, 0, 0, 0));
   for (PetscInt i = 0; i < s->n_local; i++) {
-    for (PetscInt r = 0; r < q; r++) s->packed[i * q + r] = v[r * ldv + i];
+    for (PetscInt r = 0; r < q; r++) s->packed[GramAt(i, q, r)] = v[GramAt(r, ldv, i)];
   }
   PetscCallMPI(
       MPI_Allgatherv(s->packed, (PetscMPIInt)s->n_local, row, s->v, s->counts, s->offsets, row, s->comm));
@@ -75,7 +75,7 @@ static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, P
   PetscCall(PetscLogEventEnd(GRAM_Tiles, 0, 0, 0, 0));
 
   /* reduce Y */
-  sum = s->y + s->m_start * q;
+  sum = s->y + GramAt(s->m_start, q, 0);
   if (s->cover && size > 1) {
     PetscMPIInt *numbers;
 
@@ -89,7 +89,7 @@ static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, P
   }
   for (PetscInt i = 0; i < s->m_local; i++) {
     for (PetscInt r = 0; r < q; r++)
-      y[r * ldy + i] = s2 * sum[i * q + r] + (alpha > 0 ? alpha * v[r * ldv + i] : 0);
+      y[GramAt(r, ldy, i)] = s2 * sum[GramAt(i, q, r)] + (alpha > 0 ? alpha * v[GramAt(r, ldv, i)] : 0);
   }
   PetscCallMPI(MPI_Type_free(&row));
   PetscCall(PetscTime(&end));
@@ -263,7 +263,8 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
     PetscCall(GramPointsGetArrayRead(targets, &local));
     PetscCall(PetscMalloc1((size_t)s->m_local * (size_t)dim, &t));
     for (PetscInt i = 0; i < s->m_local; i++) {
-      for (PetscInt c = 0; c < dim; c++) t[i * dim + c] = local[i * dim + c] / kernel->length_scale[c];
+      for (PetscInt c = 0; c < dim; c++)
+        t[GramAt(i, dim, c)] = local[GramAt(i, dim, c)] / kernel->length_scale[c];
     }
     PetscCall(GramTilesCreate(backend, kernel, GRAM_VALUE_VALUE, s->m_local, t, s->n, z, &s->tiles));
     PetscCall(PetscFree(t));
@@ -368,7 +369,7 @@ PetscErrorCode GramPanelFromInput(GramPoints points, PetscInt q, const PetscReal
   PetscCall(MatDenseGetLDA(*panel, &lda));
   PetscCall(MatDenseGetArrayWrite(*panel, &a));
   for (PetscInt r = 0; r < q; r++) {
-    for (PetscInt i = 0; i < n; i++) a[r * lda + i] = rows[i * q + r];
+    for (PetscInt i = 0; i < n; i++) a[GramAt(r, lda, i)] = rows[GramAt(i, q, r)];
   }
   PetscCall(MatDenseRestoreArrayWrite(*panel, &a));
   PetscCall(MatAssemblyBegin(*panel, MAT_FINAL_ASSEMBLY));
@@ -390,7 +391,7 @@ PetscErrorCode GramPanelToInput(GramPoints points, Mat panel, PetscReal *input)
   PetscCall(MatDenseGetLDA(panel, &lda));
   PetscCall(MatDenseGetArrayRead(panel, &a));
   for (PetscInt r = 0; r < q; r++) {
-    for (PetscInt i = 0; i < n; i++) rows[i * q + r] = a[r * lda + i];
+    for (PetscInt i = 0; i < n; i++) rows[GramAt(i, q, r)] = a[GramAt(r, lda, i)];
   }
   PetscCall(MatDenseRestoreArrayRead(panel, &a));
   PetscCall(GramPointsToInput(points, q, rows, input));

@@ -74,13 +74,13 @@ static PetscErrorCode CurveBox(MPI_Comm comm, PetscInt dim, PetscInt n, const Pe
                                const PetscReal *scale, int *d, PetscInt widest[], PetscReal lower[],
                                PetscReal *width)
 {
-  PetscReal upper[GRAM_MAX_DIM], box[2 * GRAM_MAX_DIM], all[2 * GRAM_MAX_DIM];
+  PetscReal upper[GRAM_MAX_DIM], box[2 * GRAM_MAX_DIM], all[2 * GRAM_MAX_DIM] = {0};
 
   PetscFunctionBegin;
   for (PetscInt c = 0; c < 2 * dim; c++) box[c] = PETSC_MIN_REAL;
   for (PetscInt i = 0; i < n; i++) {
     for (PetscInt c = 0; c < dim; c++) {
-      PetscReal v = x[i * dim + c] / (scale ? scale[c] : 1);
+      PetscReal v = x[GramAt(i, dim, c)] / (scale ? scale[c] : 1);
 
       box[c]       = PetscMax(box[c], -v);
       box[dim + c] = PetscMax(box[dim + c], v);
@@ -123,15 +123,16 @@ static PetscErrorCode RecordsCreate(MPI_Comm comm, PetscInt dim, PetscInt n, Pet
     uint32_t cell[CURVE_DIMS];
 
     for (int k = 0; k < d; k++) {
-      const PetscInt  c    = widest[k];
-      const PetscReal unit = width > 0 ? (x[i * dim + c] / (scale ? scale[c] : 1) - lower[c]) / width : 0;
+      const PetscInt  c = widest[k];
+      const PetscReal unit =
+          width > 0 ? (x[GramAt(i, dim, c)] / (scale ? scale[c] : 1) - lower[c]) / width : 0;
 
       cell[k] =
           (uint32_t)PetscMin(unit * (PetscReal)((uint32_t)1 << bits), (PetscReal)(((uint32_t)1 << bits) - 1));
     }
     record->key = HilbertKey(d, bits, cell);
     record->row = first + i;
-    PetscCall(PetscArraycpy(record->x, x + i * dim, dim));
+    PetscCall(PetscArraycpy(record->x, x + GramAt(i, dim, 0), dim));
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -178,7 +179,8 @@ static PetscErrorCode RecordsSplit(MPI_Comm comm, PetscInt dim, size_t size, con
   mine = (PetscMPIInt)PetscMin(n, 4 * (PetscInt)ranks);
   PetscCall(PetscMalloc3(ranks, &sizes, ranks, &offsets, (size_t)mine * size, &sample));
   for (PetscMPIInt s = 0; s < mine; s++) {
-    PetscCall(PetscMemcpy(sample + (size_t)s * size, records + (size_t)(s * n / mine) * size, size));
+    PetscCall(
+        PetscMemcpy(sample + (size_t)s * size, records + (size_t)s * (size_t)n / (size_t)mine * size, size));
   }
   PetscCallMPI(MPI_Allgather(&mine, 1, MPI_INT, sizes, 1, MPI_INT, comm));
   for (PetscMPIInt r = 0; r < ranks; total += sizes[r], r++) offsets[r] = total;
@@ -256,12 +258,12 @@ PetscErrorCode GramPointsCreate(MPI_Comm comm, PetscInt dim, PetscInt n_local, c
   PetscCall(RecordsCreate(comm, dim, n_local, first, x, scale, size, &records));
   PetscCall(RecordsSort(comm, dim, size, p->layout, &records, &n));
   PetscAssert(n == p->n_local, PETSC_COMM_SELF, PETSC_ERR_PLIB, "the sort lost points");
-  PetscCall(PetscMalloc2(n * dim, &p->x, n, &p->row));
+  PetscCall(PetscMalloc2(GramAt(n, dim, 0), &p->x, n, &p->row));
   for (PetscInt i = 0; i < n; i++) {
     const Record *record = (const Record *)(records + (size_t)i * size);
 
     p->row[i] = record->row;
-    PetscCall(PetscArraycpy(p->x + i * dim, record->x, dim));
+    PetscCall(PetscArraycpy(p->x + GramAt(i, dim, 0), record->x, dim));
   }
   PetscCall(PetscFree(records));
 
@@ -403,7 +405,9 @@ PetscErrorCode GramPointsFindDuplicate(GramPoints p, PetscInt pair[2])
   PetscCallMPI(MPI_Allgather(pair, 1, MPIU_INT, rows, 1, MPIU_INT, p->comm));
   for (PetscInt i = 0; i < p->n_local && found[1] < 0;
        i++) { /* ranks with points come before ranks without */
-    const PetscReal *x = p->x + i * dim, *before = i ? x - dim : rank ? lasts + (rank - 1) * dim : NULL;
+    const PetscReal *x = p->x + GramAt(i, dim, 0), *before = i      ? x - dim
+                                                             : rank ? lasts + GramAt((rank - 1), dim, 0)
+                                                                    : NULL;
     PetscBool        same = (PetscBool)(before != NULL);
 
     for (PetscInt c = 0; c < dim && same; c++) same = (PetscBool)(x[c] == before[c]);

@@ -147,7 +147,7 @@ static PetscErrorCode Residual(Mat A, Mat Y, Mat X, Mat R, PetscReal *norm_r, Pe
   PetscCall(MatDenseGetArrayWrite(V, &v));
   PetscCall(MatDenseGetArrayRead(X, &x));
   for (PetscInt r = 0; r <= q; r++) {
-    for (PetscInt i = 0; i < n; i++) v[r * lda + i] = r < q ? x[r * ldx + i] : 1;
+    for (PetscInt i = 0; i < n; i++) v[GramAt(r, lda, i)] = r < q ? x[GramAt(r, ldx, i)] : 1;
   }
   PetscCall(MatDenseRestoreArrayRead(X, &x));
   PetscCall(MatDenseRestoreArrayWrite(V, &v));
