@@ -52,15 +52,13 @@ static inline __attribute__((always_inline)) void TileDistances(int  dim, const 
   }
 }
 
-/* few: 1, 2 or 3 coordinates as a literal, or TILE_ANY */
+/* few: 1, 2 or 3 coordinates as a literal, or TILE_ANY; uj: room for TILE_COLS * width vectors */
 static inline __attribute__((always_inline)) void
 TileApply_Inline(GramRadial type, int few, int dim, int width, bool both, long m, long n,
                  const gram_real *restrict x, long ldx, const gram_real *restrict z, long ldz,
                  const gram_real *restrict v, double *restrict y, const gram_real *restrict w,
-                 double *restrict u)
+                 double *restrict u, gram_real *restrict uj)
 {
-  gram_real uj[TILE_COLS * GRAM_TILE_WIDTH * TILE_LANES] __attribute__((aligned(64)));
-
   for (long j0 = 0; j0 < n; j0 += TILE_COLS) {
     const long cols = n - j0 < TILE_COLS ? n - j0 : TILE_COLS;
 
@@ -154,9 +152,9 @@ static inline __attribute__((always_inline)) void TileEntries_Inline(GramRadial 
 }
 
 /* literals for the profile, for up to three coordinates, for one right-hand side and for the transposed product */
-#define TILE_BOTH(T, D, W)                                                            \
-  if (w) TileApply_Inline(T, D, dim, W, true, m, n, x, ldx, z, ldz, v, y, w, u);      \
-  else TileApply_Inline(T, D, dim, W, false, m, n, x, ldx, z, ldz, v, y, NULL, NULL); \
+#define TILE_BOTH(T, D, W)                                                                \
+  if (w) TileApply_Inline(T, D, dim, W, true, m, n, x, ldx, z, ldz, v, y, w, u, uj);      \
+  else TileApply_Inline(T, D, dim, W, false, m, n, x, ldx, z, ldz, v, y, NULL, NULL, uj); \
   return;
 #define TILE_CASE_APPLY(UPPER, Camel, name, twonu, order, unit) \
   case GRAM_RADIAL_##UPPER:                                     \
@@ -178,6 +176,9 @@ void TILE_NAME(GramTileApply)(GramRadial type, int dim, int width, long m, long 
                               long ldx, const gram_real *z, long ldz, const gram_real *v, double *y,
                               const gram_real *w, double *u)
 {
+  /* sums of the transposed product, one for all copies below: stacks are small */
+  gram_real uj[TILE_COLS * GRAM_TILE_WIDTH * TILE_LANES] __attribute__((aligned(64)));
+
   switch (type) {
     GRAM_RADIAL_LIST(TILE_CASE_APPLY)
   default: return;
