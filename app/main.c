@@ -1,4 +1,5 @@
 /* gramarye VERB CONFIG.yaml [CONFIG.yaml ...] [-key value ...] */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,6 +136,7 @@ int main(int argc, char **argv)
     (void)MPI_Finalize();
     return EXIT_INPUT;
   }
+  (void)signal(SIGPIPE, SIG_IGN); /* "gramarye info | head" is no crash */
   error = Run(&command, verb, &converged);
   if (GramH5IsLost()) { /* see there: MPI_Finalize would not return */
     (void)MPI_Barrier(MPI_COMM_WORLD);

@@ -4,20 +4,22 @@
 #include "progress.h"
 
 #define BLOCK_SIZE 1024 /* points a block, about */
+#define BATCH      8192 /* tiles at once: their whole list would grow with N^2 */
 
 typedef struct {
   MPI_Comm     comm;
   GramKernel   kernel;
   GramTiles    tiles;
   PetscBool    square, cover;
-  PetscInt     m_local, n_local, n; /* rows and columns of this rank, columns in all */
-  PetscInt     m_start;             /* first row of this rank in y: 0 without cover */
-  PetscInt     m_y;                 /* rows of y: N with the cover, else this rank's */
-  PetscMPIInt *counts, *offsets;    /* columns of each rank */
-  PetscInt     n_tiles;
-  GramTile    *list;           /* what this rank evaluates in a product */
-  size_t       n_v, n_y;       /* numbers in the buffers */
-  PetscReal   *v, *y, *packed; /* [N][q] gathered, [m_y][q] summed, [n_local][q] */
+  PetscInt     m_local, n_local, n;     /* rows and columns of this rank, columns in all */
+  PetscInt     m_start;                 /* first row of this rank in y: 0 for targets */
+  PetscInt     m_y;                     /* rows of y: N on the square matrix, this rank's for targets */
+  PetscMPIInt *counts, *offsets;        /* columns of each rank */
+  PetscInt     n_cols, n_strips, first; /* column blocks in all, row blocks of this rank, the first of them */
+  PetscInt    *cols, *strips;           /* [n_cols + 1], [n_strips + 1] where each begins, in x and in y */
+  GramTile    *list;                    /* [BATCH] what is handed to the backend at once */
+  size_t       n_v, n_y;                /* numbers in the buffers */
+  PetscReal   *v, *y, *packed;          /* [N][q] gathered, [m_y][q] summed, [n_local][q] */
   GramMatStats stats;
 } GramShell;
 
@@ -31,6 +33,41 @@ static PetscErrorCode RegisterEvents(void)
   PetscCall(PetscLogEventRegister("GramGather", MAT_CLASSID, &GRAM_Gather));
   PetscCall(PetscLogEventRegister("GramTiles", MAT_CLASSID, &GRAM_Tiles));
   PetscCall(PetscLogEventRegister("GramReduce", MAT_CLASSID, &GRAM_Reduce));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* The turn-th tile of row block i, counted from the diagonal when there is a cover. With the cover each unordered
+   pair of blocks comes up once; with an even number of blocks those half a turn apart come up from both ends: the
+   parity of the lower block decides, which spreads them over all ranks. */
+static PetscBool TileAt(const GramShell *s, PetscInt i, PetscInt turn, GramTile *tile)
+{
+  const PetscInt  block = s->first + i, j = s->cover ? (block + turn) % s->n_cols : turn;
+  const PetscBool half = (PetscBool)(s->cover && turn > 0 && 2 * turn == s->n_cols);
+
+  *tile = (GramTile){s->strips[i], s->strips[i + 1] - s->strips[i], s->cols[j], s->cols[j + 1] - s->cols[j],
+                     s->cover};
+  return (PetscBool)(!half || (PetscMin(block, j) % 2 == 0) == (block < j));
+}
+
+static PetscErrorCode ApplyTiles(GramShell *s, PetscInt q)
+{
+  const PetscInt turns = s->cover ? s->n_cols / 2 + 1 : s->n_cols;
+  PetscInt       count = 0;
+
+  PetscFunctionBegin;
+  for (PetscInt i = 0; i < s->n_strips; i++) {
+    for (PetscInt turn = 0; turn < turns; turn++) {
+      GramTile *tile = s->list + count;
+
+      if (!TileAt(s, i, turn, tile)) continue;
+      s->stats.evaluated += (PetscLogDouble)tile->n_rows * (PetscLogDouble)tile->n_cols /
+                            (tile->both && tile->row == tile->col ? 2 : 1);
+      if (++count < BATCH) continue;
+      PetscCall(GramTilesApply(s->tiles, count, s->list, q, s->v, s->y));
+      count = 0;
+    }
+  }
+  PetscCall(GramTilesApply(s->tiles, count, s->list, q, s->v, s->y));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -71,7 +108,7 @@ static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, P
   /* tiles */
   PetscCall(PetscLogEventBegin(GRAM_Tiles, 0, 0, 0, 0));
   PetscCall(PetscArrayzero(s->y, n_y));
-  PetscCall(GramTilesApply(s->tiles, s->n_tiles, s->list, q, s->v, s->y));
+  PetscCall(ApplyTiles(s, q));
   PetscCall(PetscLogEventEnd(GRAM_Tiles, 0, 0, 0, 0));
 
   /* reduce Y */
@@ -157,58 +194,30 @@ static PetscErrorCode MatDestroy_Gram(Mat A)
   PetscCall(PetscFree3(s->v, s->y, s->packed));
   PetscCall(PetscFree2(s->counts, s->offsets));
   PetscCall(PetscFree(s->list));
+  PetscCall(PetscFree(s->cols));
+  PetscCall(PetscFree(s->strips));
   PetscCall(PetscCommDestroy(&s->comm));
   PetscCall(PetscFree(s));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* Each unordered pair of blocks once. With nb even the pairs half a turn apart come up from both ends: the parity
-   of the lower block decides, which spreads them over all ranks. */
-static PetscErrorCode ListCover(GramShell *s, GramPoints points)
+/* Where the row blocks of this rank and all column blocks begin. Without the cover rows may be any m_local. */
+static PetscErrorCode BlocksCreate(GramShell *s, GramPoints points)
 {
-  PetscInt    nb, *offsets, *first, count = 0;
+  PetscInt   *first;
   PetscMPIInt rank;
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_rank(s->comm, &rank));
-  PetscCall(GramPointsGetBlocks(points, BLOCK_SIZE, &nb, &offsets, &first));
-  PetscCall(PetscMalloc1((first[rank + 1] - first[rank]) * (nb / 2 + 1), &s->list));
-  for (PetscInt i = first[rank]; i < first[rank + 1]; i++) {
-    for (PetscInt turn = 0; turn <= nb / 2; turn++) {
-      const PetscInt  j    = (i + turn) % nb;
-      const PetscBool half = (PetscBool)(turn > 0 && 2 * turn == nb);
-
-      if (half && (PetscMin(i, j) % 2 == 0) != (i < j)) continue;
-      s->list[count++] = (GramTile){offsets[i], offsets[i + 1] - offsets[i], offsets[j],
-                                    offsets[j + 1] - offsets[j], PETSC_TRUE};
-    }
+  PetscCall(GramPointsGetBlocks(points, BLOCK_SIZE, &s->n_cols, &s->cols, &first));
+  s->first    = first[rank];
+  s->n_strips = s->cover ? first[rank + 1] - first[rank] : (s->m_local + BLOCK_SIZE - 1) / BLOCK_SIZE;
+  PetscCall(PetscMalloc1(s->n_strips + 1, &s->strips));
+  for (PetscInt i = 0; i <= s->n_strips; i++) {
+    s->strips[i] = s->cover ? s->cols[s->first + i]
+                            : s->m_start + (PetscInt)((PetscInt64)i * s->m_local / PetscMax(1, s->n_strips));
   }
-  s->n_tiles = count;
-  PetscCall(PetscFree(offsets));
-  PetscCall(PetscFree(first));
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
-/* Rows [row, row + m_local) of the tiles against all column blocks. */
-static PetscErrorCode ListRows(GramShell *s, GramPoints points, PetscInt row)
-{
-  const PetscInt strips = (s->m_local + BLOCK_SIZE - 1) / BLOCK_SIZE;
-  PetscInt       nb, *offsets, *first, count = 0;
-
-  PetscFunctionBegin;
-  PetscCall(GramPointsGetBlocks(points, BLOCK_SIZE, &nb, &offsets, &first));
-  PetscCall(PetscMalloc1(strips * nb, &s->list));
-  for (PetscInt i = 0; i < strips; i++) {
-    const PetscInt begin = (PetscInt)((PetscInt64)i * s->m_local / strips),
-                   end   = (PetscInt)((PetscInt64)(i + 1) * s->m_local / strips);
-
-    for (PetscInt j = 0; j < nb; j++) {
-      s->list[count++] =
-          (GramTile){row + begin, end - begin, offsets[j], offsets[j + 1] - offsets[j], PETSC_FALSE};
-    }
-  }
-  s->n_tiles = count;
-  PetscCall(PetscFree(offsets));
+  PetscCall(PetscMalloc1(BATCH, &s->list));
   PetscCall(PetscFree(first));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -275,8 +284,7 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
   PetscCall(PetscFree(z));
   s->m_y     = targets ? s->m_local : s->n;
   s->m_start = targets ? 0 : start;
-  if (s->cover) PetscCall(ListCover(s, points));
-  else PetscCall(ListRows(s, points, s->m_start));
+  PetscCall(BlocksCreate(s, points));
 
   PetscCall(MatCreateShell(s->comm, s->m_local, s->n_local, m, s->n, s, A));
   PetscCall(MatShellSetOperation(*A, MATOP_MULT, (void (*)(void))MatMult_Gram));
@@ -333,15 +341,8 @@ PetscErrorCode GramMatGetStats(Mat A, GramMatStats *stats)
   PetscFunctionBegin;
   PetscCall(MatShellGetContext(A, &s));
   PetscCall(MatGetSize(A, &m, &n));
-  s->stats.pairs     = (PetscLogDouble)s->stats.products * (PetscLogDouble)m * (PetscLogDouble)n;
-  s->stats.evaluated = 0;
-  for (PetscInt i = 0; i < s->n_tiles; i++) {
-    const PetscLogDouble pairs = (PetscLogDouble)s->list[i].n_rows * (PetscLogDouble)s->list[i].n_cols;
-
-    s->stats.evaluated += (PetscLogDouble)s->stats.products *
-                          (s->list[i].both && s->list[i].row == s->list[i].col ? pairs / 2 : pairs);
-  }
-  *stats = s->stats;
+  s->stats.pairs = (PetscLogDouble)s->stats.products * (PetscLogDouble)m * (PetscLogDouble)n;
+  *stats         = s->stats;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -19,7 +19,7 @@
                        free with MatDestroy()
 
   The Mat supports MatMult(), MatGetDiagonal(), MatShift(), MatScale(), MatCreateVecs() and MatMatMult() with a
-  MATDENSE (one pass over the kernel for all its columns): any KSP accepts it.
+  MATDENSE (one pass over the kernel for every 16 of its columns): any KSP accepts it.
 
   Options: -product_symmetric (auto, true, false): evaluate each pair once and use it twice. The rows are cut into
   nb blocks, and block I takes the column blocks I, I + 1, ... I + nb/2 (mod nb), the cyclic cover: every rank
@@ -27,7 +27,7 @@
 
   Cost of MatMult(): N^2 / (2 size) profile evaluations a rank with the cover, N^2 / size without; an allgather of
   N doubles and, with the cover, a reduce-scatter of N doubles.
-  Memory: (dim + 2 q) N doubles per rank, q columns at once.
+  Memory: (dim + 2 q) N doubles per rank, q columns at once; 2 dim N while it is made.
 
   Errors: PETSC_ERR_ARG_SIZ when kernel and points disagree on dim.
 **/
@@ -45,15 +45,16 @@ PetscErrorCode GramMatCreateCross(GramPoints targets, GramPoints points, const G
 /**
   GramMatGetEntries - a[j * lda + i] = A[rows[i]][cols[j]], ridge included, of any rows and columns (curve order).
 
-  Not collective: every rank holds all points. In double whatever the backend's precision.
+  Not collective: every rank holds all points. In double whatever the backend's precision; what
+  MatShift() and MatScale() did since is not in it.
 **/
 PetscErrorCode GramMatGetEntries(Mat A, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
                                  const PetscInt cols[], PetscReal *a, PetscInt lda);
 
 /* Counters since the Mat was made: the same on all ranks but evaluated and seconds. */
 typedef struct {
-  PetscInt       products;  /* passes over the kernel, whatever the number of columns */
-  PetscLogDouble pairs;     /* M N per pass, mirrored or not */
+  PetscInt       products;  /* MatMult() and MatMatMult() calls, whatever the number of columns */
+  PetscLogDouble pairs;     /* M N per product, mirrored or not */
   PetscLogDouble evaluated; /* profile evaluations of this rank */
   PetscLogDouble seconds;   /* in products, this rank */
 } GramMatStats;

@@ -26,7 +26,7 @@
 
   x [dim][ldx]    rows: coordinates times the profile's unit; m of them count, GRAM_TILE_PAD more are readable
   z [dim][ldz]    columns, n of them
-  v [n][width]    width = 1, 4 or GRAM_TILE_WIDTH
+  v [n][width]    width = 1 ... GRAM_TILE_WIDTH; 1 has loops of its own
   y [m][width]    sums in double whatever the precision of the entries
   w [m][width]    NULL without the transposed product
   u [n][width]    NULL without the transposed product

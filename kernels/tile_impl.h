@@ -5,8 +5,8 @@
 
   Rows sit in vector lanes (four vectors at once, so that four chains of arithmetic overlap) and the columns are
   broadcast one after the other, so that any number of coordinates and right-hand sides runs the
-  same loop. Every choice is an argument of one inline function, called with literals: the compiler makes the
-  copies. Partial sums run over 256 columns in the tile's precision and are then added to y in double.
+  same loop. The choices that matter are arguments of one inline function, called with literals: the
+  compiler makes the copies. Partial sums run over 256 columns in the tile's precision and are then added to y in double.
   The transposed product keeps, per column, one vector of partial sums over the rows and folds it at the end.
 */
 #include <stdbool.h>
