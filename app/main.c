@@ -70,7 +70,8 @@ static PetscErrorCode OneLine(MPI_Comm comm, int line, const char *function, con
   (void)MPI_Comm_size(comm, &size);
   if (size < world && rank > 0) (void)sleep(1);
   if (size < world || rank == 0) {
-    (void)snprintf(text, sizeof text, "%s", message ? message : "failed");
+    if (n == PETSC_ERR_MEM) (void)snprintf(text, sizeof text, "memory: an allocation failed in %s", function);
+    else (void)snprintf(text, sizeof text, "%s", message && message[0] ? message : "failed");
     for (char *c = text; *c; c++) {
       if (*c == '\n') *c = ' ';
     }

@@ -1,5 +1,7 @@
 /* gramarye predict: evaluate a model that solve has written. */
+#include "memory.h"
 #include "result.h"
+#include "solve.h"
 #include "verbs.h"
 
 PetscErrorCode GramVerbPredict(MPI_Comm comm, PetscBool *converged)
@@ -11,6 +13,7 @@ PetscErrorCode GramVerbPredict(MPI_Comm comm, PetscBool *converged)
   GramBackend backend; /* ref, cpu or cuda */
   GramRun     run;
   GramH5      file;
+  PetscMPIInt ranks;
   PetscReal  *x, *mean, rmse, mae;
   char        path[PETSC_MAX_PATH_LEN];
 
@@ -22,6 +25,10 @@ PetscErrorCode GramVerbPredict(MPI_Comm comm, PetscBool *converged)
   PetscCall(GramModelRead(comm, &model));
   PetscCall(GramTargetsRead(comm, &model.scaling, model.dim_file, model.n_local, model.x_file, &targets));
   GramCheckInput(targets.n, comm, "target.file: no file given, and no target.grid");
+  PetscCallMPI(MPI_Comm_size(comm, &ranks));
+  PetscCall(GramMemoryCheck(comm, model.n,
+                            GramPredictBytes(model.n, targets.n, model.scaling.dim, model.q, ranks),
+                            "predict", NULL, 0));
   PetscCall(GramBackendCreateFromOptions(comm, &backend));
   PetscCall(GramRunLap(&run.read_seconds));
 

@@ -2,6 +2,7 @@
 
 #include "dataset.h"
 #include "h5.h"
+#include "memory.h"
 
 /* The rows of a file that are used: all, the first few, or those of an index dataset in its order. */
 typedef struct {
@@ -176,6 +177,18 @@ static PetscErrorCode SourceFromOptions(MPI_Comm comm, const char *group, const 
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* Rows of this rank as they stand in the file and standardised, their values, and as many again while they are read
+   and sorted. */
+static PetscErrorCode CheckMemory(const GramDataset *d, const char *what)
+{
+  const PetscLogDouble dim = d->scaling.sphere ? 3 : d->dim_file, q = PetscMax(d->q, d->scaling.q);
+
+  PetscFunctionBegin;
+  PetscCall(GramMemoryCheck(d->comm, d->n, 16.0 * (PetscLogDouble)d->n_local * (d->dim_file + dim + q), what,
+                            NULL, 0));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* Points, and values when they are named, of the selected rows, as they stand in the file. */
 static PetscErrorCode ReadRows(const Source *source, GramDataset *d)
 {
@@ -207,6 +220,7 @@ static PetscErrorCode ReadRows(const Source *source, GramDataset *d)
   GramCheckInput(rows.n > 0, d->comm, "%s.index: dataset '%s' is empty", source->group, source->index);
   d->n       = rows.n;
   d->n_local = rows.n_local;
+  PetscCall(CheckMemory(d, key_points));
   PetscCall(PetscMalloc1((size_t)d->n_local * (size_t)d->dim_file, &d->x_file));
   PetscCall(SelectionRead(file, source->points, key_points, d->dim_file, &rows, d->x_file));
   PetscCall(CheckFinite(d->comm, key_points, source->points, &rows, d->dim_file, d->x_file));
@@ -337,6 +351,7 @@ static PetscErrorCode MakeGrid(GramDataset *t, PetscInt n, const PetscInt grid[]
   t->n    = (PetscInt)total;
   t->grid = PETSC_TRUE;
   PetscCall(Split(t->comm, t->n, &t->n_local, &first));
+  PetscCall(CheckMemory(t, "target.grid"));
   PetscCall(PetscMalloc1((size_t)t->n_local * (size_t)n, &t->x_file));
   for (PetscInt i = 0; i < t->n_local; i++) {
     for (PetscInt c = n - 1, rest = first + i; c >= 0;

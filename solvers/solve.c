@@ -2,6 +2,7 @@
 #include <petsctime.h>
 
 #include "direct.h"
+#include "memory.h"
 #include "progress.h"
 #include "solve.h"
 
@@ -422,13 +423,18 @@ static PetscErrorCode MethodFromOptions(MPI_Comm comm, PetscInt n, GramSolveMeth
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt dim, PetscInt q, char line[],
+PetscLogDouble GramPredictBytes(PetscInt n, PetscInt m, PetscInt dim, PetscInt q, PetscMPIInt ranks)
+{
+  return 8.0 * ((PetscLogDouble)n * (2.0 * dim + q) +
+                ((PetscLogDouble)n + (PetscLogDouble)m) * (6.0 * dim + 4.0 * q) / ranks);
+}
+
+PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt m, PetscInt dim, PetscInt q, char line[],
                                  size_t size)
 {
   GramSolveMethod method;
   PetscMPIInt     ranks;
-  PetscLogDouble  bytes, need, have;
-  PetscBool       fits;
+  PetscLogDouble  bytes;
 
   PetscFunctionBegin;
   PetscCall(MethodFromOptions(comm, n, &method));
@@ -436,14 +442,10 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt dim, PetscI
   /* on every rank: points gathered and transposed, panels of q + 1 columns gathered and summed; spread: points, the
      sort, values, coefficients and work vectors */
   bytes = 8.0 * (PetscLogDouble)n * ((2.0 * dim + 2.0 * (q + 1)) + (8.0 * dim + 8.0 * q + 8.0) / ranks);
+  if (m) bytes += GramPredictBytes(n, m, dim, q, ranks);
   if (method == GRAM_SOLVE_DIRECT) bytes += DirectBytes(n, ranks);
-  PetscCall(GramMemoryFits(comm, bytes, &fits, &need, &have));
-  GramCheckResource(fits, comm,
-                    "memory: %" PetscInt_FMT " points, %s, need %.3g GB on a node that has %.3g GB available",
-                    n, method == GRAM_SOLVE_DIRECT ? "solve.method direct" : "solve.method iterative",
-                    need * 1e-9, have * 1e-9);
-  PetscCall(PetscSNPrintf(line, size, "%s, %.3g GB of the %.3g GB available",
-                          method == GRAM_SOLVE_DIRECT ? "direct" : "iterative", need * 1e-9, have * 1e-9));
+  PetscCall(
+      GramMemoryCheck(comm, n, bytes, method == GRAM_SOLVE_DIRECT ? "direct" : "iterative", line, size));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -59,13 +59,14 @@ typedef struct {
 PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report);
 
 /**
-  GramSolveEstimate - The method GramSolve() will take and the memory it needs, refused when that cannot fit.
+  GramSolveEstimate - The method GramSolve() will take for n points and the memory it needs, with a prediction at m
+  targets, refused when that cannot fit.
 
   Collective. line: "direct, 3.3 GB of the 22 GB available" (on the fullest node).
 
   Errors: GRAM_ERR_RESOURCE with need and capacity; those of -solve_method.
 **/
-PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt dim, PetscInt q, char line[],
+PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt m, PetscInt dim, PetscInt q, char line[],
                                  size_t size);
 
 #define GRAM_SOLVE_DIRECT_MAX 8000
@@ -73,13 +74,5 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt dim, PetscI
 
 PetscErrorCode GramReportClear(GramReport *report);
 
-/**
-  GramMemoryFits - Bytes per rank, summed over the ranks of each node, against the memory the node has available.
-
-  Collective.
-
-  @param[out] fits       on every node
-  @param[out] need, have bytes on the node where it is tightest
-**/
-PetscErrorCode GramMemoryFits(MPI_Comm comm, PetscLogDouble bytes, PetscBool *fits, PetscLogDouble *need,
-                              PetscLogDouble *have);
+/* Bytes a rank needs to predict at m targets from n points: all points, panels and its share of rows. */
+PetscLogDouble GramPredictBytes(PetscInt n, PetscInt m, PetscInt dim, PetscInt q, PetscMPIInt ranks);

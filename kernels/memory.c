@@ -1,0 +1,87 @@
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "memory.h"
+
+/* one number in a file, or fallback */
+static PetscLogDouble NumberIn(const char *path, PetscLogDouble fallback)
+{
+  FILE  *file = fopen(path, "r");
+  double number;
+
+  if (file && fscanf(file, "%lf", &number) == 1) fallback = number;
+  if (file) (void)fclose(file);
+  return fallback;
+}
+
+/* What a batch system or a container leaves to this process (cgroup v2), infinite without one. */
+static PetscLogDouble BytesOfGroup(void)
+{
+  char           line[1024] = "", limit[1280], used[1280];
+  FILE          *file       = fopen("/proc/self/cgroup", "r");
+  PetscLogDouble most;
+
+  if (file && !fgets(line, sizeof line, file)) line[0] = '\0';
+  if (file) (void)fclose(file);
+  if (strncmp(line, "0::", 3)) return INFINITY;
+  line[strcspn(line, "\n")] = '\0';
+  (void)snprintf(limit, sizeof limit, "/sys/fs/cgroup%s/memory.max", line + 3);
+  (void)snprintf(used, sizeof used, "/sys/fs/cgroup%s/memory.current", line + 3);
+  most = NumberIn(limit, INFINITY);
+  return most - (PetscIsInfReal(most) ? 0 : NumberIn(used, 0));
+}
+
+/* Bytes this node can still give: the kernel's own estimate, or all of the memory where there is none. */
+static PetscLogDouble BytesAvailable(void)
+{
+  PetscLogDouble bytes = (PetscLogDouble)sysconf(_SC_PHYS_PAGES) * (PetscLogDouble)sysconf(_SC_PAGESIZE);
+  char           line[128];
+  FILE          *file = fopen("/proc/meminfo", "r");
+
+  while (file && fgets(line, sizeof line, file)) {
+    double kib;
+
+    if (sscanf(line, "MemAvailable: %lf kB", &kib) == 1) bytes = 1024 * kib;
+  }
+  if (file) (void)fclose(file);
+  return PetscMin(bytes, BytesOfGroup());
+}
+
+PetscErrorCode GramMemoryFits(MPI_Comm comm, PetscLogDouble bytes, PetscBool *fits, PetscLogDouble *need,
+                              PetscLogDouble *have)
+{
+  MPI_Comm       node;
+  PetscLogDouble mine[2], worst[2]; /* fraction of a node's memory taken; -(bytes it has) */
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node));
+  PetscCallMPI(MPI_Allreduce(&bytes, need, 1, MPI_DOUBLE, MPI_SUM, node));
+  PetscCallMPI(MPI_Comm_free(&node));
+  *have   = BytesAvailable();
+  mine[0] = *need / *have;
+  mine[1] = -*have;
+  PetscCallMPI(MPI_Allreduce(mine, worst, 2, MPI_DOUBLE, MPI_MAX, comm));
+  *have = -worst[1];
+  *need = worst[0] * *have;
+  *fits = (PetscBool)(worst[0] <= 1);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramMemoryCheck(MPI_Comm comm, PetscInt n, PetscLogDouble bytes, const char *what, char line[],
+                               size_t size)
+{
+  PetscLogDouble need, have;
+  PetscBool      fits;
+
+  PetscFunctionBegin;
+  PetscCall(GramMemoryFits(comm, bytes, &fits, &need, &have));
+  GramCheckResource(fits, comm,
+                    "memory: %" PetscInt_FMT " points, %s, need %.3g GB on a node that has %.3g GB available",
+                    n, what, need * 1e-9, have * 1e-9);
+  if (line)
+    PetscCall(
+        PetscSNPrintf(line, size, "%s, %.3g GB of the %.3g GB available", what, need * 1e-9, have * 1e-9));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
