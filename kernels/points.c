@@ -176,7 +176,8 @@ static PetscErrorCode RecordsSplit(MPI_Comm comm, PetscInt dim, size_t size, con
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_size(comm, &ranks));
-  mine = (PetscMPIInt)PetscMin(n, 4 * (PetscInt)ranks);
+  /* what all ranks gather stays small: pieces that come out uneven are evened out afterwards */
+  mine = (PetscMPIInt)PetscMin(n, PetscMin(4 * (PetscInt)ranks, PetscMax(16, 65536 / (PetscInt)ranks)));
   PetscCall(PetscMalloc3(ranks, &sizes, ranks, &offsets, (size_t)mine * size, &sample));
   for (PetscMPIInt s = 0; s < mine; s++) {
     PetscCall(

@@ -12,6 +12,7 @@
 /* What the KSP hooks see. */
 typedef struct {
   GramReport *report;
+  PetscInt    q, done;  /* columns in all, and solved */
   PetscInt    capacity; /* of column */
   PetscReal  *column;   /* history of this column */
   PetscInt    n_column;
@@ -37,6 +38,7 @@ static PetscErrorCode Monitor(KSP ksp, PetscInt it, PetscReal norm, void *ctx)
 {
   Watch    *w        = (Watch *)ctx;
   PetscReal relative = norm / w->norm_b, goal = PetscMax(w->target / w->norm_b, PETSC_SMALL * PETSC_SMALL);
+  PetscReal fraction;
   char      note[80];
 
   PetscFunctionBegin;
@@ -47,8 +49,8 @@ static PetscErrorCode Monitor(KSP ksp, PetscInt it, PetscReal norm, void *ctx)
   }
   PetscCall(PetscSNPrintf(note, sizeof note, "iteration %" PetscInt_FMT ", residual %.1e", w->n_column - 1,
                           (double)relative));
-  PetscCall(GramProgressUpdate(
-      relative < 1 && relative > 0 ? PetscLogReal(relative) / PetscLogReal(PetscMin(goal, 0.5)) : 0, note));
+  fraction = relative < 1 && relative > 0 ? PetscLogReal(relative) / PetscLogReal(PetscMin(goal, 0.5)) : 0;
+  PetscCall(GramProgressUpdate(((PetscReal)w->done + PetscMin(1, fraction)) / (PetscReal)w->q, note));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -261,7 +263,7 @@ static PetscErrorCode SolveColumn(KSP ksp, Mat A_true, Vec b, Vec x, PetscReal r
 static PetscErrorCode SolveIterative(KSP ksp, Mat A_true, Mat Y, Mat C, PetscInt q,
                                      const PetscReal tolerance[2], const PetscReal *scale, GramReport *report)
 {
-  Watch w = {.report = report};
+  Watch w = {.report = report, .q = q};
 
   PetscFunctionBegin;
   PetscCall(KSPMonitorSet(ksp, Monitor, &w, NULL));
@@ -273,6 +275,7 @@ static PetscErrorCode SolveIterative(KSP ksp, Mat A_true, Mat Y, Mat C, PetscInt
 
     PetscCall(MatDenseGetColumnVecRead(Y, r, &b));
     PetscCall(MatDenseGetColumnVecWrite(C, r, &x));
+    w.done = r;
     PetscCall(SolveColumn(ksp, A_true, b, x, tolerance[0], tolerance[1] * scale[r], &w, reason));
     PetscCall(MatDenseRestoreColumnVecWrite(C, r, &x));
     PetscCall(MatDenseRestoreColumnVecRead(Y, r, &b));
