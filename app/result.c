@@ -76,7 +76,7 @@ PetscErrorCode GramRunEnd(MPI_Comm comm, GramBackend backend, GramRun *run)
   run->version   = GRAM_VERSION;
   run->git       = GRAM_GIT;
   run->options   = options;
-  run->precision = precision == GRAM_SINGLE ? "single" : "double";
+  run->precision = GramPrecisionName(precision);
   run->ranks     = size;
   bytes          = getrusage(RUSAGE_SELF, &usage) ? 0 : 1024.0 * (PetscLogDouble)usage.ru_maxrss;
   PetscCallMPI(MPI_Allreduce(&bytes, &run->peak_memory_bytes, 1, MPI_DOUBLE, MPI_SUM, comm));

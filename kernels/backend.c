@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "backend_impl.h"
 
 /* in order of preference */
@@ -12,6 +14,13 @@ static const struct {
 const char *GramBackendName(int i)
 {
   return i < (int)PETSC_STATIC_ARRAY_LENGTH(backends) ? backends[i].name : NULL;
+}
+
+const char *GramPrecisionName(int precision)
+{
+  static const char *const names[] = {"double", "mixed", "single"};
+
+  return precision < (int)PETSC_STATIC_ARRAY_LENGTH(names) ? names[precision] : NULL;
 }
 
 PetscErrorCode GramBackendCreate(MPI_Comm comm, const char *name, GramPrecision precision,
@@ -42,21 +51,20 @@ PetscErrorCode GramBackendCreate(MPI_Comm comm, const char *name, GramPrecision 
 
 PetscErrorCode GramBackendCreateFromOptions(MPI_Comm comm, GramBackend *backend)
 {
-  char      name[32] = "auto", precision[32] = "double";
-  PetscBool one, two;
+  char name[32] = "auto", precision[32] = "double";
+  int  p = 0;
 
   PetscFunctionBegin;
   PetscOptionsBegin(comm, NULL, "Who evaluates the kernel matrix", NULL);
   PetscCall(PetscOptionsString("-backend", "auto, cpu, cuda, ref", "GramBackendCreate", name, name,
                                sizeof name, NULL));
-  PetscCall(PetscOptionsString("-product_precision", "Of the kernel's values: double, single",
+  PetscCall(PetscOptionsString("-product_precision", "Of the kernel's values: double, mixed, single",
                                "GramBackendCreate", precision, precision, sizeof precision, NULL));
   PetscOptionsEnd();
-  PetscCall(PetscStrcmp(precision, "double", &two));
-  PetscCall(PetscStrcmp(precision, "single", &one));
-  GramCheckInput(one || two, comm,
-                 "product.precision: '%s' is not available in this version (double, single)", precision);
-  PetscCall(GramBackendCreate(comm, name, one ? GRAM_SINGLE : GRAM_DOUBLE, backend));
+  while (GramPrecisionName(p) && strcmp(precision, GramPrecisionName(p)) != 0) p++;
+  GramCheckInput(GramPrecisionName(p), comm, "product.precision: '%s' is none of double, mixed, single",
+                 precision);
+  PetscCall(GramBackendCreate(comm, name, (GramPrecision)p, backend));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -77,18 +85,20 @@ PetscErrorCode GramBackendGetInfo(GramBackend b, const char **name, const char *
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramTilesCreate(GramBackend backend, const GramKernel *kernel, GramBlock block, PetscInt m,
-                               const PetscReal *x, PetscInt n, const PetscReal *z, GramTiles *tiles)
+PetscErrorCode GramTilesCreate(GramBackend backend, const GramKernel *kernel, GramPart rows, PetscInt m,
+                               const PetscReal *x, GramPart cols, PetscInt n, const PetscReal *z,
+                               GramTiles *tiles)
 {
   GramTiles t;
 
   PetscFunctionBegin;
-  PetscCheck(block == GRAM_VALUE_VALUE, PETSC_COMM_SELF, PETSC_ERR_SUP,
+  PetscCheck(rows == GRAM_VALUE && cols == GRAM_VALUE, PETSC_COMM_SELF, PETSC_ERR_SUP,
              "derivative blocks are not available yet");
   PetscCall(PetscNew(&t));
   t->backend = backend;
   t->kernel  = *kernel;
-  t->block   = block;
+  t->rows    = rows;
+  t->cols    = cols;
   t->square  = (PetscBool)!z;
   t->m       = m;
   t->n       = z ? n : m;
@@ -107,15 +117,17 @@ PetscErrorCode GramTilesDestroy(GramTiles *tiles)
 }
 
 PetscErrorCode GramTilesApply(GramTiles t, PetscInt n_tiles, const GramTile list[], PetscInt q,
-                              const PetscReal *v, PetscReal *y)
+                              const PetscReal *v, PetscReal *y, const PetscReal *w, PetscReal *u)
 {
   PetscFunctionBegin;
   for (PetscInt i = 0; i < n_tiles; i++) {
     PetscAssert(list[i].row + list[i].n_rows <= t->m && list[i].col + list[i].n_cols <= t->n, PETSC_COMM_SELF,
                 PETSC_ERR_ARG_OUTOFRANGE, "tile %" PetscInt_FMT " reaches beyond the points", i);
-    PetscAssert(!list[i].both || t->square, PETSC_COMM_SELF, PETSC_ERR_ARG_WRONG, "X and Z differ");
+    PetscAssert(list[i].use != GRAM_TILE_BOTH || (w && u), PETSC_COMM_SELF, PETSC_ERR_ARG_NULL, "no w or u");
+    PetscAssert(list[i].use != GRAM_TILE_DIAGONAL || list[i].n_rows == list[i].n_cols, PETSC_COMM_SELF,
+                PETSC_ERR_ARG_WRONG, "a diagonal tile is square");
   }
-  if (q) PetscCall(t->backend->ops.apply(t, n_tiles, list, q, v, y));
+  if (q) PetscCall(t->backend->ops.apply(t, n_tiles, list, q, v, y, w, u));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

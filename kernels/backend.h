@@ -7,16 +7,28 @@
 typedef struct _p_GramBackend *GramBackend; /* a way of evaluating, and its precision */
 typedef struct _p_GramTiles   *GramTiles;   /* two point sets, made ready by a backend */
 
-typedef enum { GRAM_DOUBLE, GRAM_SINGLE } GramPrecision; /* of the entries; sums across tiles are double */
+/*
+  Of the entries; sums across tiles are double.
 
-/* What a tile holds: k or its derivatives, in the row point and in the column point. */
-typedef enum { GRAM_VALUE_VALUE, GRAM_VALUE_GRADIENT, GRAM_GRADIENT_VALUE, GRAM_GRADIENT_GRADIENT } GramBlock;
+  mixed   entries in float, from coordinates relative to the centre of each tile: close pairs keep their digits
+  single  entries in float, from coordinates relative to the centre of all points
+*/
+typedef enum { GRAM_DOUBLE, GRAM_MIXED, GRAM_SINGLE } GramPrecision;
 
-/* Rows [row, row + n_rows) of X against rows [col, col + n_cols) of Z. With both, entry (i, j) also serves
-   (j, i): X and Z are one set, and on the diagonal (row == col) each pair is evaluated once. */
+/* "double", "mixed", "single": the values of -product_precision; NULL after the last. Not collective. */
+const char *GramPrecisionName(int precision);
+
+/* What the points of a side stand for: the value there, the gradient there, or the value and then the gradient. */
+typedef enum { GRAM_VALUE = 1, GRAM_GRADIENT = 2, GRAM_JOINT = 3 } GramPart;
+
+/* How a tile is used: y_I += B v_J alone; u_J += B' w_I as well, from the same entries; or rows and columns are
+   the same points in the same order, B is symmetric and each pair is evaluated once for y_I += B v_J. */
+typedef enum { GRAM_TILE_ONCE, GRAM_TILE_BOTH, GRAM_TILE_DIAGONAL } GramTileUse;
+
+/* Rows [row, row + n_rows) of X against rows [col, col + n_cols) of Z. */
 typedef struct {
-  PetscInt  row, n_rows, col, n_cols;
-  PetscBool both;
+  PetscInt    row, n_rows, col, n_cols;
+  GramTileUse use;
 } GramTile;
 
 /**
@@ -48,28 +60,49 @@ const char *GramBackendName(int i);
 
   @param[in]  backend borrowed
   @param[in]  kernel  copied; its amplitude and ridge play no role here: tiles are phi
-  @param[in]  block   GRAM_VALUE_VALUE (the others are refused: PETSC_ERR_SUP)
+  @param[in]  rows    what a row point stands for: GRAM_VALUE (1 number), GRAM_GRADIENT (dim), GRAM_JOINT (1 + dim)
   @param[in]  m, x    [m][dim] row points, divided by the length scale; copied
+  @param[in]  cols    what a column point stands for
   @param[in]  n, z    [n][dim] column points, likewise; NULL: the row points again
   @param[out] tiles   free with GramTilesDestroy()
+
+  The block of the row point x and the column point z is phi(r) with its derivatives in these scaled coordinates:
+
+      [ phi          d phi / dz'       ]   value of x
+      [ d phi / dx   d2 phi / dx dz'   ]   gradient at x
+
+  Errors: PETSC_ERR_SUP for derivatives of a profile that has none at r = 0.
 **/
-PetscErrorCode GramTilesCreate(GramBackend backend, const GramKernel *kernel, GramBlock block, PetscInt m,
-                               const PetscReal *x, PetscInt n, const PetscReal *z, GramTiles *tiles);
+PetscErrorCode GramTilesCreate(GramBackend backend, const GramKernel *kernel, GramPart rows, PetscInt m,
+                               const PetscReal *x, GramPart cols, PetscInt n, const PetscReal *z,
+                               GramTiles *tiles);
 PetscErrorCode GramTilesDestroy(GramTiles *tiles);
 
+/* Numbers a point of dim coordinates carries: 1, dim or 1 + dim. */
+static inline PetscInt GramPartSize(GramPart part, PetscInt dim)
+{
+  return (part & GRAM_VALUE ? 1 : 0) + (part & GRAM_GRADIENT ? dim : 0);
+}
+
 /**
-  GramTilesApply - y_I += phi(X_I, Z_J) v_J for every tile (I, J) of a list; with both, y_J += phi(X_I, Z_J)' v_I.
+  GramTilesApply - y_I += B(X_I, Z_J) v_J for every tile (I, J) of a list; where a tile is used for both,
+  u_J += B(X_I, Z_J)' w_I as well.
 
-  Not collective.
+  Not collective. Row-major arrays; a and b are the numbers a row and a column point carries, GramPartSize().
 
-  @param[in]     v  [n][q], row-major
-  @param[in,out] y  [m][q], row-major
+  @param[in]     v  [n][b][q]
+  @param[in,out] y  [m][a][q]
+  @param[in]     w  [m][a][q]; may be v when Z is X; NULL when no tile is used for both
+  @param[in,out] u  [n][b][q]; may be y when Z is X; NULL when no tile is used for both
+
+  Same input, same list, same bits: the order of all sums is fixed.
 **/
 PetscErrorCode GramTilesApply(GramTiles tiles, PetscInt n_tiles, const GramTile list[], PetscInt q,
-                              const PetscReal *v, PetscReal *y);
+                              const PetscReal *v, PetscReal *y, const PetscReal *w, PetscReal *u);
 
 /**
-  GramTilesEntries - a[j * lda + i] = phi(x_rows[i], z_cols[j]), in double whatever the precision of products.
+  GramTilesEntries - a[j * lda + i] = phi(x_rows[i], z_cols[j]), in double whatever the precision of products;
+  values only, whatever the sides stand for.
 
   Not collective.
 **/

@@ -19,10 +19,7 @@ typedef struct {
   const Simd *simd;
   PetscInt    ldx, ldz;
   double     *x, *z;   /* [dim][ld] coordinates times the profile's unit; z = x when square */
-  float      *xf, *zf; /* the same about the centre of all points, with precision single only */
-  size_t      scratch; /* numbers in v, y and vf */
-  double     *v, *y;
-  float      *vf;
+  float      *xf, *zf; /* the same about the centre of all points, but in double precision */
 } TilesCPU;
 
 /* GRAM_SIMD=portable in the environment forces a lesser copy (tests do) */
@@ -91,8 +88,8 @@ static PetscErrorCode TilesCreate_CPU(GramTiles t, PetscInt m, const PetscReal *
   cpu->z   = cpu->x;
   cpu->ldz = cpu->ldx;
   if (!t->square) PetscCall(Transpose(n, dim, z, unit, &cpu->ldz, &cpu->z));
-  if (t->backend->precision ==
-      GRAM_SINGLE) { /* single sees differences only: take out the common offset first */
+  if (t->backend->precision !=
+      GRAM_DOUBLE) { /* single sees differences only: take out the common offset first */
     for (PetscInt c = 0; c < dim; c++) {
       centre[c] = 0;
       for (PetscInt i = 0; i < n; i++)
@@ -117,89 +114,123 @@ static PetscErrorCode TilesDestroy_CPU(GramTiles t)
   }
   PetscCall(PetscFree(cpu->x));
   PetscCall(PetscFree(cpu->xf));
-  PetscCall(PetscFree3(cpu->v, cpu->y, cpu->vf));
   PetscCall(PetscFree(cpu));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* one rectangle for width right-hand sides */
+/* What a list of tiles is applied to, width numbers a point; v and w in the precision of the entries. */
+typedef struct {
+  size_t      width;
+  const void *v, *w;
+  double     *y, *u;
+} Panel;
+
+/* Rows row ... row + m of X, columns col ... col + n of Z; w, u NULL: y += B v alone. */
 static void ApplyRectangle(GramTiles t, int width, PetscInt row, PetscInt m, PetscInt col, PetscInt n,
-                           PetscBool both, const double *v, double *y)
+                           const void *v, double *y, const void *w, double *u)
 {
   const TilesCPU *cpu = (const TilesCPU *)t->data;
   const int       dim = (int)t->kernel.dim;
-  double         *yi = y + (size_t)row * (size_t)width, *yj = y + (size_t)col * (size_t)width;
-  const size_t    vi = (size_t)row * (size_t)width, vj = (size_t)col * (size_t)width;
 
-  if (t->backend->precision == GRAM_SINGLE) {
-    cpu->simd->apply_f32(t->kernel.radial, dim, width, m, n, cpu->xf + row, cpu->ldx, cpu->zf + col, cpu->ldz,
-                         cpu->vf + vj, yi, both ? cpu->vf + vi : NULL, both ? yj : NULL);
-  } else {
+  if (t->backend->precision == GRAM_DOUBLE) {
     cpu->simd->apply_f64(t->kernel.radial, dim, width, m, n, cpu->x + row, cpu->ldx, cpu->z + col, cpu->ldz,
-                         v + vj, yi, both ? v + vi : NULL, both ? yj : NULL);
+                         (const double *)v, y, (const double *)w, u);
+  } else {
+    cpu->simd->apply_f32(t->kernel.radial, dim, width, m, n, cpu->xf + row, cpu->ldx, cpu->zf + col, cpu->ldz,
+                         (const float *)v, y, (const float *)w, u);
   }
 }
 
-static PetscErrorCode ApplyTiles(GramTiles t, PetscInt n_tiles, const GramTile list[], int width,
-                                 const double *v, double *y)
+/* the lower triangle in pieces, mirrored below its diagonal */
+static void ApplyDiagonal(GramTiles t, const GramTile *tile, int width, const char *v, size_t bytes,
+                          double *y)
 {
+  const PetscInt m = tile->n_rows;
+
+  for (PetscInt j = 0; j < m; j += SUBTILE) {
+    const PetscInt n = PetscMin(SUBTILE, m - j), below = j + n;
+    const char    *vj = v + (size_t)j * bytes;
+    double        *yj = y + (size_t)j * (size_t)width;
+
+    ApplyRectangle(t, width, tile->row + j, n, tile->col + j, n, vj, yj, NULL, NULL);
+    if (below == m) break;
+    ApplyRectangle(t, width, tile->row + below, m - below, tile->col + j, n, vj,
+                   y + (size_t)below * (size_t)width, v + (size_t)below * bytes, yj);
+  }
+}
+
+static PetscErrorCode ApplyTiles(GramTiles t, PetscInt n_tiles, const GramTile list[], const Panel *p)
+{
+  const size_t bytes = p->width * (t->backend->precision == GRAM_DOUBLE ? sizeof(double) : sizeof(float));
+
   PetscFunctionBegin;
   for (const GramTile *tile = list; tile < list + n_tiles; tile++) {
-    if (tile->both &&
-        tile->row == tile->col) { /* the square's lower triangle in pieces, mirrored below its diagonal */
-      const PetscInt end = tile->row + tile->n_rows;
+    const char *v    = (const char *)p->v + (size_t)tile->col * bytes;
+    double     *y    = p->y + (size_t)tile->row * p->width;
+    const int   both = tile->use == GRAM_TILE_BOTH, width = (int)p->width;
 
-      for (PetscInt j = tile->row; j < end; j += SUBTILE) {
-        const PetscInt n = PetscMin(SUBTILE, end - j);
-
-        ApplyRectangle(t, width, j, n, j, n, PETSC_FALSE, v, y);
-        if (j + n < end) ApplyRectangle(t, width, j + n, end - j - n, j, n, PETSC_TRUE, v, y);
-      }
-    } else ApplyRectangle(t, width, tile->row, tile->n_rows, tile->col, tile->n_cols, tile->both, v, y);
+    if (tile->use == GRAM_TILE_DIAGONAL) ApplyDiagonal(t, tile, width, v, bytes, y);
+    else {
+      ApplyRectangle(t, width, tile->row, tile->n_rows, tile->col, tile->n_cols, v, y,
+                     both ? (const char *)p->w + (size_t)tile->row * bytes : NULL,
+                     both ? p->u + (size_t)tile->col * p->width : NULL);
+    }
     PetscCall(GramProgressAdd((PetscReal)tile->n_rows * (PetscReal)tile->n_cols));
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode ScratchReserve(TilesCPU *cpu, size_t numbers)
+/* [n][q], columns r0 ... r0 + width, to [n][width] in the precision of the entries */
+static void Pack(PetscInt n, PetscInt q, PetscInt r0, PetscInt width, PetscBool narrow, const PetscReal *v,
+                 void *packed)
 {
-  PetscFunctionBegin;
-  if (numbers <= cpu->scratch) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(PetscFree3(cpu->v, cpu->y, cpu->vf));
-  PetscCall(PetscMalloc3(numbers, &cpu->v, numbers, &cpu->y, numbers, &cpu->vf));
-  cpu->scratch = numbers;
-  PetscFunctionReturn(PETSC_SUCCESS);
+  for (PetscInt j = 0; j < n; j++) {
+    for (PetscInt r = 0; r < width; r++) {
+      const PetscReal value = v[GramAt(j, q, r0 + r)];
+
+      if (narrow) ((float *)packed)[GramAt(j, width, r)] = (float)value;
+      else ((double *)packed)[GramAt(j, width, r)] = value;
+    }
+  }
 }
 
-/* Right-hand sides go through the tiles GRAM_TILE_WIDTH at a time; one panel that fits is used where it lies. */
-static PetscErrorCode Apply_CPU(GramTiles t, PetscInt n_tiles, const GramTile list[], PetscInt q,
-                                const PetscReal *v, PetscReal *y)
+static void Unpack(PetscInt n, PetscInt q, PetscInt r0, PetscInt width, const PetscReal *packed, PetscReal *y)
 {
-  const size_t m = (size_t)t->m, n = (size_t)t->n;
-  TilesCPU    *cpu   = (TilesCPU *)t->data;
-  PetscBool    plain = (PetscBool)(t->backend->precision == GRAM_DOUBLE && q <= GRAM_TILE_WIDTH);
+  for (PetscInt i = 0; i < n; i++) {
+    for (PetscInt r = 0; r < width; r++) y[GramAt(i, q, r0 + r)] += packed[GramAt(i, width, r)];
+  }
+}
+
+/* Right-hand sides go through the tiles GRAM_TILE_WIDTH at a time; a panel that fits is used where it lies. */
+static PetscErrorCode Apply_CPU(GramTiles t, PetscInt n_tiles, const GramTile list[], PetscInt q,
+                                const PetscReal *v, PetscReal *y, const PetscReal *w, PetscReal *u)
+{
+  const PetscBool narrow = (PetscBool)(t->backend->precision != GRAM_DOUBLE);
+  const PetscInt  widest = PetscMin(q, GRAM_TILE_WIDTH);
+  double         *vp, *yp, *wp = NULL, *up = NULL;
 
   PetscFunctionBegin;
-  if (plain) {
-    PetscCall(ApplyTiles(t, n_tiles, list, (int)q, v, y));
+  if (!narrow && q <= GRAM_TILE_WIDTH) {
+    PetscCall(ApplyTiles(t, n_tiles, list, &(Panel){(size_t)q, v, w, y, u}));
     PetscFunctionReturn(PETSC_SUCCESS);
   }
-  PetscCall(ScratchReserve(cpu, PetscMax(m, n) * (size_t)PetscMin(q, GRAM_TILE_WIDTH)));
-  for (size_t r0 = 0; r0 < (size_t)q; r0 += GRAM_TILE_WIDTH) {
-    const size_t width = PetscMin((size_t)q - r0, GRAM_TILE_WIDTH);
+  PetscCall(PetscMalloc2(GramAt(t->n, widest, 0), &vp, GramAt(t->m, widest, 0), &yp));
+  if (w) PetscCall(PetscMalloc2(GramAt(t->m, widest, 0), &wp, GramAt(t->n, widest, 0), &up));
+  for (PetscInt r0 = 0; r0 < q; r0 += GRAM_TILE_WIDTH) {
+    const PetscInt width = PetscMin(q - r0, GRAM_TILE_WIDTH);
 
-    for (size_t j = 0; j < n; j++) {
-      for (size_t r = 0; r < width; r++) {
-        cpu->v[j * width + r]  = v[j * (size_t)q + r0 + r];
-        cpu->vf[j * width + r] = (float)v[j * (size_t)q + r0 + r];
-      }
+    Pack(t->n, q, r0, width, narrow, v, vp);
+    PetscCall(PetscArrayzero(yp, GramAt(t->m, width, 0)));
+    if (w) {
+      Pack(t->m, q, r0, width, narrow, w, wp);
+      PetscCall(PetscArrayzero(up, GramAt(t->n, width, 0)));
     }
-    PetscCall(PetscArrayzero(cpu->y, m * width));
-    PetscCall(ApplyTiles(t, n_tiles, list, (int)width, cpu->v, cpu->y));
-    for (size_t i = 0; i < m; i++) {
-      for (size_t r = 0; r < width; r++) y[i * (size_t)q + r0 + r] += cpu->y[i * width + r];
-    }
+    PetscCall(ApplyTiles(t, n_tiles, list, &(Panel){(size_t)width, vp, wp, yp, up}));
+    Unpack(t->m, q, r0, width, yp, y);
+    if (w) Unpack(t->n, q, r0, width, up, u);
   }
+  PetscCall(PetscFree2(vp, yp));
+  PetscCall(PetscFree2(wp, up));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -7,7 +7,7 @@ typedef struct {
   PetscErrorCode (*tilescreate)(GramTiles, PetscInt m, const PetscReal *x, PetscInt n, const PetscReal *z);
   PetscErrorCode (*tilesdestroy)(GramTiles);
   PetscErrorCode (*apply)(GramTiles, PetscInt n_tiles, const GramTile list[], PetscInt q, const PetscReal *v,
-                          PetscReal *y);
+                          PetscReal *y, const PetscReal *w, PetscReal *u);
   PetscErrorCode (*entries)(GramTiles, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
                             const PetscInt cols[], PetscReal *a, PetscInt lda);
 } GramBackendOps;
@@ -21,7 +21,7 @@ struct _p_GramBackend {
 struct _p_GramTiles {
   GramBackend backend; /* borrowed */
   GramKernel  kernel;
-  GramBlock   block;
+  GramPart    rows, cols;
   PetscInt    m, n;
   PetscBool   square; /* Z is X */
   void       *data;   /* the backend's own */

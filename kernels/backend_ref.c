@@ -67,18 +67,17 @@ static PetscErrorCode TilesDestroy_Ref(GramTiles t)
 }
 
 static PetscErrorCode Apply_Ref(GramTiles t, PetscInt n_tiles, const GramTile list[], PetscInt q,
-                                const PetscReal *v, PetscReal *y)
+                                const PetscReal *v, PetscReal *y, const PetscReal *w, PetscReal *u)
 {
   PetscFunctionBegin;
   for (const GramTile *tile = list; tile < list + n_tiles; tile++) {
     for (PetscInt i = tile->row; i < tile->row + tile->n_rows; i++) {
       for (PetscInt j = tile->col; j < tile->col + tile->n_cols; j++) {
-        const PetscReal k    = EntryRef(t, i, j);
-        const PetscBool both = (PetscBool)(tile->both && tile->row != tile->col);
+        const PetscReal k = EntryRef(t, i, j);
 
         for (PetscInt r = 0; r < q; r++) {
           y[GramAt(i, q, r)] += k * v[GramAt(j, q, r)];
-          if (both) y[GramAt(j, q, r)] += k * v[GramAt(i, q, r)];
+          if (tile->use == GRAM_TILE_BOTH) u[GramAt(j, q, r)] += k * w[GramAt(i, q, r)];
         }
       }
     }

@@ -45,7 +45,9 @@ static PetscBool TileAt(const GramShell *s, PetscInt i, PetscInt turn, GramTile 
   const PetscBool half = (PetscBool)(s->cover && turn > 0 && 2 * turn == s->n_cols);
 
   *tile = (GramTile){s->strips[i], s->strips[i + 1] - s->strips[i], s->cols[j], s->cols[j + 1] - s->cols[j],
-                     s->cover};
+                     !s->cover ? GRAM_TILE_ONCE
+                     : turn    ? GRAM_TILE_BOTH
+                               : GRAM_TILE_DIAGONAL};
   return (PetscBool)(!half || (PetscMin(block, j) % 2 == 0) == (block < j));
 }
 
@@ -61,13 +63,15 @@ static PetscErrorCode ApplyTiles(GramShell *s, PetscInt q)
 
       if (!TileAt(s, i, turn, tile)) continue;
       s->stats.evaluated += (PetscLogDouble)tile->n_rows * (PetscLogDouble)tile->n_cols /
-                            (tile->both && tile->row == tile->col ? 2 : 1);
+                            (tile->use == GRAM_TILE_DIAGONAL ? 2 : 1);
       if (++count < BATCH) continue;
-      PetscCall(GramTilesApply(s->tiles, count, s->list, q, s->v, s->y));
+      PetscCall(GramTilesApply(s->tiles, count, s->list, q, s->v, s->y, s->cover ? s->v : NULL,
+                               s->cover ? s->y : NULL));
       count = 0;
     }
   }
-  PetscCall(GramTilesApply(s->tiles, count, s->list, q, s->v, s->y));
+  PetscCall(GramTilesApply(s->tiles, count, s->list, q, s->v, s->y, s->cover ? s->v : NULL,
+                           s->cover ? s->y : NULL));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -275,11 +279,11 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
       for (PetscInt c = 0; c < dim; c++)
         t[GramAt(i, dim, c)] = local[GramAt(i, dim, c)] / kernel->length_scale[c];
     }
-    PetscCall(GramTilesCreate(backend, kernel, GRAM_VALUE_VALUE, s->m_local, t, s->n, z, &s->tiles));
+    PetscCall(GramTilesCreate(backend, kernel, GRAM_VALUE, s->m_local, t, GRAM_VALUE, s->n, z, &s->tiles));
     PetscCall(PetscFree(t));
   } else {
     PetscCall(CoverFromOptions(s->comm, &s->cover));
-    PetscCall(GramTilesCreate(backend, kernel, GRAM_VALUE_VALUE, s->n, z, 0, NULL, &s->tiles));
+    PetscCall(GramTilesCreate(backend, kernel, GRAM_VALUE, s->n, z, GRAM_VALUE, 0, NULL, &s->tiles));
   }
   PetscCall(PetscFree(z));
   s->m_y     = targets ? s->m_local : s->n;

@@ -51,12 +51,14 @@ PetscErrorCode GramMatCreateCross(GramPoints targets, GramPoints points, const G
 PetscErrorCode GramMatGetEntries(Mat A, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
                                  const PetscInt cols[], PetscReal *a, PetscInt lda);
 
-/* Counters since the Mat was made: the same on all ranks but evaluated and seconds. */
+/* Counters since the Mat was made; products and pairs are the same on all ranks, the others are this rank's. */
 typedef struct {
   PetscInt       products;  /* MatMult() and MatMatMult() calls, whatever the number of columns */
-  PetscLogDouble pairs;     /* M N per product, mirrored or not */
-  PetscLogDouble evaluated; /* profile evaluations of this rank */
-  PetscLogDouble seconds;   /* in products, this rank */
+  PetscLogDouble pairs;     /* M N per product, skipped, mirrored or neither */
+  PetscLogDouble evaluated; /* profile evaluations */
+  PetscLogDouble skipped;   /* evaluations that -product_tolerance made unnecessary */
+  PetscLogDouble bytes;     /* received from other ranks */
+  PetscLogDouble seconds;   /* in products */
 } GramMatStats;
 
 /* Not collective. */

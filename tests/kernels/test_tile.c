@@ -22,16 +22,16 @@ static PetscErrorCode Compare(GramKernel *kernel, GramBackend cpu, GramBackend r
   for (PetscInt i = 0; i < n * q; i++)
     v[i] = CheckUniform(3, (uint64_t)i) - 0.5, magnitude[i] = PetscAbsReal(v[i]);
   for (int b = 0; b < 2; b++) {
-    const GramTile both[3] = {{0, m / 2, 0, m / 2, PETSC_TRUE},
-                              {0, m / 2, m / 2, m - m / 2, PETSC_TRUE},
-                              {m / 2, m - m / 2, m / 2, m - m / 2, PETSC_TRUE}};
-    const GramTile once    = {0, m, 0, n, PETSC_FALSE};
+    const GramTile both[3] = {{0, m / 2, 0, m / 2, GRAM_TILE_DIAGONAL},
+                              {0, m / 2, m / 2, m - m / 2, GRAM_TILE_BOTH},
+                              {m / 2, m - m / 2, m / 2, m - m / 2, GRAM_TILE_DIAGONAL}};
+    const GramTile once    = {0, m, 0, n, GRAM_TILE_ONCE};
 
-    PetscCall(
-        GramTilesCreate(b ? ref : cpu, kernel, GRAM_VALUE_VALUE, m, x, n, square ? NULL : z, &tiles[b]));
-    if (square) PetscCall(GramTilesApply(tiles[b], 3, both, q, v, y[b]));
-    else PetscCall(GramTilesApply(tiles[b], 1, &once, q, v, y[b]));
-    if (b) PetscCall(GramTilesApply(tiles[b], 1, &once, q, magnitude, scale));
+    PetscCall(GramTilesCreate(b ? ref : cpu, kernel, GRAM_VALUE, m, x, GRAM_VALUE, n, square ? NULL : z,
+                              &tiles[b]));
+    if (square) PetscCall(GramTilesApply(tiles[b], 3, both, q, v, y[b], v, y[b]));
+    else PetscCall(GramTilesApply(tiles[b], 1, &once, q, v, y[b], NULL, NULL));
+    if (b) PetscCall(GramTilesApply(tiles[b], 1, &once, q, magnitude, scale, NULL, NULL));
     PetscCall(GramTilesDestroy(&tiles[b]));
   }
   *error = 0;
@@ -46,14 +46,14 @@ int main(int argc, char **argv)
 #define TEST_NAME(UPPER, Camel, name, twonu, order, unit) name,
   static const char *const names[] = {GRAM_RADIAL_LIST(TEST_NAME)};
   static const PetscInt dims[] = {1, 2, 3, 5, 100}, sizes[] = {1, 67, 200, 1025}, widths[] = {1, 3, 16, 17};
-  GramBackend           cpu[2], ref;
+  GramBackend           cpu[3], ref;
   GramKernel            kernel = {.amplitude = 1};
   PetscBool             found;
 
   PetscCall(PetscInitialize(&argc, &argv, NULL, help));
   PetscCall(GramBackendCreate(PETSC_COMM_WORLD, "ref", GRAM_DOUBLE, &ref));
-  PetscCall(GramBackendCreate(PETSC_COMM_WORLD, "cpu", GRAM_DOUBLE, &cpu[GRAM_DOUBLE]));
-  PetscCall(GramBackendCreate(PETSC_COMM_WORLD, "cpu", GRAM_SINGLE, &cpu[GRAM_SINGLE]));
+  for (GramPrecision p = GRAM_DOUBLE; p <= GRAM_SINGLE; p++)
+    PetscCall(GramBackendCreate(PETSC_COMM_WORLD, "cpu", p, &cpu[p]));
   for (int type = 0; type < GRAM_RADIAL_COUNT; type++) {
     PetscCall(GramKernelSetType(&kernel, names[type], NAN, &found));
     CHECK(found, "no kernel %s", names[type]);
@@ -88,8 +88,7 @@ int main(int argc, char **argv)
             error); /* eps 1e6 / 0.5 of input rounding */
     }
   }
-  PetscCall(GramBackendDestroy(&cpu[GRAM_DOUBLE]));
-  PetscCall(GramBackendDestroy(&cpu[GRAM_SINGLE]));
+  for (int p = GRAM_DOUBLE; p <= GRAM_SINGLE; p++) PetscCall(GramBackendDestroy(&cpu[p]));
   PetscCall(GramBackendDestroy(&ref));
   PetscCall(PetscFinalize());
   return check_failures != 0;
