@@ -85,6 +85,31 @@ PetscErrorCode GramBackendGetInfo(GramBackend b, const char **name, const char *
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* 2 nu of a Matern profile, 0 for the others */
+static int RadialTwoNu(GramRadial type)
+{
+#define RADIAL_TWONU(UPPER, Camel, name, twonu, order, unit) twonu,
+  static const int values[] = {GRAM_RADIAL_LIST(RADIAL_TWONU)};
+
+  return values[type];
+}
+
+PetscErrorCode GramBackendMeasurePeak(GramBackend b, PetscLogDouble *fma_per_second)
+{
+  PetscFunctionBegin;
+  *fma_per_second = 0;
+  if (b->ops.peak) PetscCall(b->ops.peak(b, fma_per_second));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscLogDouble GramBackendFmaPerPair(GramBackend b, const GramKernel *kernel, PetscInt q, PetscBool both)
+{
+  const int p = (RadialTwoNu(kernel->radial) - 1) / 2, polynomial = p > 1 ? p + 2 : PetscMax(0, 2 * p);
+
+  return (PetscLogDouble)(kernel->dim + (b->precision == GRAM_DOUBLE ? 7 : 3) + polynomial +
+                          q * (both ? 2 : 1));
+}
+
 PetscErrorCode GramTilesCreate(GramBackend backend, const GramKernel *kernel, GramPart rows, PetscInt m,
                                const PetscReal *x, GramPart cols, PetscInt n, const PetscReal *z,
                                GramTiles *tiles)
@@ -92,8 +117,8 @@ PetscErrorCode GramTilesCreate(GramBackend backend, const GramKernel *kernel, Gr
   GramTiles t;
 
   PetscFunctionBegin;
-  PetscCheck(rows == GRAM_VALUE && cols == GRAM_VALUE, PETSC_COMM_SELF, PETSC_ERR_SUP,
-             "derivative blocks are not available yet");
+  PetscCheck(!(rows & cols & GRAM_GRADIENT) || RadialTwoNu(kernel->radial) != 1, PETSC_COMM_SELF,
+             PETSC_ERR_SUP, "%s has no second derivatives at r = 0", kernel->type);
   PetscCall(PetscNew(&t));
   t->backend = backend;
   t->kernel  = *kernel;

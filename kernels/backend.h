@@ -50,6 +50,19 @@ PetscErrorCode GramBackendDestroy(GramBackend *backend);
 PetscErrorCode GramBackendGetInfo(GramBackend backend, const char **name, const char **detail,
                                   GramPrecision *precision);
 
+/**
+  GramBackendMeasurePeak - Multiply-adds of single numbers per second that one core runs, measured now (some 10 ms).
+
+  Not collective. In the precision of the entries; 0 where it is not known.
+**/
+PetscErrorCode GramBackendMeasurePeak(GramBackend backend, PetscLogDouble *fma_per_second);
+
+/* Multiplications and multiply-adds that one evaluated pair needs in a product with q columns of values: dim for the
+   distance, 7 (float: 3) for 2^-u, those of the profile's polynomial, q for the sum and as many for the mirrored sum.
+   With the peak this bounds the pairs per second. Additions and roots run beside them and are not counted. */
+PetscLogDouble GramBackendFmaPerPair(GramBackend backend, const GramKernel *kernel, PetscInt q,
+                                     PetscBool both);
+
 /* The i-th backend this build knows, in order of preference; NULL after the last. Not collective. */
 const char *GramBackendName(int i);
 

@@ -1,6 +1,7 @@
-/* Tiles on the CPU: picks the copies of tile_impl.h that this processor runs best, and feeds them. */
+/* Tiles on the CPU: picks the copy of tile_impl.h that this processor runs best, and feeds it. */
 #include <stdlib.h>
 #include <string.h>
+#include <petsctime.h>
 
 #include "backend_impl.h"
 #include "progress.h"
@@ -8,31 +9,40 @@
 
 #define SUBTILE 256 /* edge of the pieces a diagonal tile is cut into */
 
+_Static_assert(GRAM_TILE_DIM >= GRAM_MAX_DIM, "tiles have room for every point");
+
 typedef struct {
   const char         *name;
-  GramTileApply_f64   apply_f64;
-  GramTileApply_f32   apply_f32;
-  GramTileEntries_f64 entries;
+  const GramTileCode *code[2]; /* entries in double, in float */
 } Simd;
+
+/* coordinates of one side times the profile's unit */
+typedef struct {
+  PetscInt n, ld;
+  double  *x;      /* [dim][ld] */
+  float   *single; /* the same about the centre of all points, with precision single */
+} Side;
 
 typedef struct {
   const Simd *simd;
-  PetscInt    ldx, ldz;
-  double     *x, *z;   /* [dim][ld] coordinates times the profile's unit; z = x when square */
-  float      *xf, *zf; /* the same about the centre of all points, but in double precision */
+  Side        rows, cols; /* cols = rows, not owned, when square */
+  float      *tile[2];    /* rows and columns of the tile at hand about its centre, with precision mixed */
+  size_t      room[2];    /* numbers in them */
 } TilesCPU;
 
-/* GRAM_SIMD=portable in the environment forces a lesser copy (tests do) */
-static const Simd *SimdPick(void)
+static PetscBool Narrow(GramTiles t) { return (PetscBool)(t->backend->precision != GRAM_DOUBLE); }
+
+/* The first copy this processor can run, or the one named GRAM_SIMD in the environment (tests do); from: how many of
+   them to leave out. */
+static const Simd *SimdPick(size_t from)
 {
-#define SIMD_ROW(simd, supported) \
-  {#simd, GramTileApply_f64_##simd, GramTileApply_f32_##simd, GramTileEntries_f64_##simd},
+#define SIMD_ROW(simd, supported) {#simd, {&GramTileCode_f64_##simd, &GramTileCode_f32_##simd}},
   static const Simd table[] = {GRAM_SIMD_LIST(SIMD_ROW)};
 #define SIMD_SUPPORTED(simd, supported) (supported) != 0,
   const int   have[] = {GRAM_SIMD_LIST(SIMD_SUPPORTED)};
   const char *wanted = getenv("GRAM_SIMD");
 
-  for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(table); i++) {
+  for (size_t i = from; i < PETSC_STATIC_ARRAY_LENGTH(table); i++) {
     if (have[i] && (!wanted || !strcmp(wanted, table[i].name))) return table + i;
   }
   return table + PETSC_STATIC_ARRAY_LENGTH(table) - 1;
@@ -47,57 +57,95 @@ static PetscReal RadialUnit(GramRadial type)
 }
 
 /* [n][dim] to [dim][ld], times unit */
-static PetscErrorCode Transpose(PetscInt n, PetscInt dim, const PetscReal *x, PetscReal unit, PetscInt *ld,
-                                double **xt)
+static PetscErrorCode SideCreate(PetscInt n, PetscInt dim, const PetscReal *x, PetscReal unit, Side *side)
 {
   PetscFunctionBegin;
-  *ld = n + GRAM_TILE_PAD;
-  PetscCall(PetscCalloc1((size_t)*ld * (size_t)dim, xt));
+  side->n  = n;
+  side->ld = n + GRAM_TILE_PAD;
+  PetscCall(PetscCalloc1(GramAt(side->ld, dim, 0), &side->x));
   for (PetscInt c = 0; c < dim; c++) {
-    for (PetscInt i = 0; i < n; i++)
-      (*xt)[(size_t)c * (size_t)*ld + (size_t)i] = unit * x[(size_t)i * (size_t)dim + (size_t)c];
+    for (PetscInt i = 0; i < n; i++) side->x[GramAt(c, side->ld, i)] = unit * x[GramAt(i, dim, c)];
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode ToFloat(PetscInt n, PetscInt dim, PetscInt ld, const double *x, const double *centre,
-                              float **xf)
+static PetscErrorCode SideDestroy(Side *side)
 {
   PetscFunctionBegin;
-  PetscCall(PetscCalloc1((size_t)ld * (size_t)dim, xf));
-  for (PetscInt c = 0; c < dim; c++) {
-    const size_t at = (size_t)c * (size_t)ld;
-
-    for (size_t i = 0; i < (size_t)n; i++) (*xf)[at + i] = (float)(x[at + i] - centre[c]);
-  }
+  PetscCall(PetscFree(side->x));
+  PetscCall(PetscFree(side->single));
   PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* columns first ... first + n of [dim][ld] to [dim][n + pad] in float about the centre */
+static void Narrowed(const Side *side, PetscInt dim, PetscInt first, PetscInt n, PetscInt pad,
+                     const double *centre, float *out)
+{
+  for (PetscInt c = 0; c < dim; c++) {
+    const double *x  = side->x + GramAt(c, side->ld, first);
+    float        *xf = out + GramAt(c, n + pad, 0);
+
+    for (PetscInt i = 0; i < n; i++) xf[i] = (float)(x[i] - centre[c]);
+    for (PetscInt i = n; i < n + pad; i++) xf[i] = 0;
+  }
+}
+
+static void Centre(const Side *side, PetscInt dim, PetscInt first, PetscInt n, double *centre)
+{
+  for (PetscInt c = 0; c < dim; c++) {
+    const double *x   = side->x + GramAt(c, side->ld, first);
+    double        sum = 0;
+
+    for (PetscInt i = 0; i < n; i++) sum += x[i] - x[0];
+    centre[c] = n ? x[0] + sum / (double)n : 0;
+  }
+}
+
+static PetscErrorCode SideSingle(Side *side, PetscInt dim, const double *centre)
+{
+  PetscFunctionBegin;
+  PetscCall(PetscMalloc1(GramAt(side->ld, dim, 0), &side->single));
+  Narrowed(side, dim, 0, side->n, GRAM_TILE_PAD, centre, side->single);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* the largest squared distance there can be, in the profile's unit */
+static double SquaredExtent(const TilesCPU *cpu, PetscInt dim)
+{
+  double sum = 0;
+
+  for (PetscInt c = 0; c < dim; c++) {
+    double least = PETSC_MAX_REAL, most = -PETSC_MAX_REAL;
+
+    for (const Side *side = &cpu->rows; side; side = side == &cpu->rows ? &cpu->cols : NULL) {
+      for (PetscInt i = 0; i < side->n; i++) {
+        least = PetscMin(least, side->x[GramAt(c, side->ld, i)]);
+        most  = PetscMax(most, side->x[GramAt(c, side->ld, i)]);
+      }
+    }
+    if (most > least) sum += (most - least) * (most - least);
+  }
+  return sum;
 }
 
 static PetscErrorCode TilesCreate_CPU(GramTiles t, PetscInt m, const PetscReal *x, PetscInt n,
                                       const PetscReal *z)
 {
-  const PetscInt  dim  = t->kernel.dim;
-  const PetscReal unit = RadialUnit(t->kernel.radial);
-  double          centre[GRAM_MAX_DIM];
-  TilesCPU       *cpu;
+  const PetscInt dim = t->kernel.dim;
+  double         centre[GRAM_MAX_DIM];
+  TilesCPU      *cpu;
 
   PetscFunctionBegin;
   PetscCall(PetscNew(&cpu));
-  cpu->simd = SimdPick();
-  PetscCall(Transpose(m, dim, x, unit, &cpu->ldx, &cpu->x));
-  cpu->z   = cpu->x;
-  cpu->ldz = cpu->ldx;
-  if (!t->square) PetscCall(Transpose(n, dim, z, unit, &cpu->ldz, &cpu->z));
-  if (t->backend->precision !=
-      GRAM_DOUBLE) { /* single sees differences only: take out the common offset first */
-    for (PetscInt c = 0; c < dim; c++) {
-      centre[c] = 0;
-      for (PetscInt i = 0; i < n; i++)
-        centre[c] += cpu->z[(size_t)c * (size_t)cpu->ldz + (size_t)i] / (PetscReal)n;
-    }
-    PetscCall(ToFloat(m, dim, cpu->ldx, cpu->x, centre, &cpu->xf));
-    cpu->zf = cpu->xf;
-    if (!t->square) PetscCall(ToFloat(n, dim, cpu->ldz, cpu->z, centre, &cpu->zf));
+  PetscCall(SideCreate(m, dim, x, RadialUnit(t->kernel.radial), &cpu->rows));
+  cpu->cols = cpu->rows;
+  if (!t->square) PetscCall(SideCreate(n, dim, z, RadialUnit(t->kernel.radial), &cpu->cols));
+  cpu->simd = SimdPick(SquaredExtent(cpu, dim) < (Narrow(t) ? GRAM_FAR_SINGLE : GRAM_FAR_DOUBLE) ? 0 : 1);
+  if (t->backend->precision == GRAM_SINGLE) {
+    Centre(&cpu->cols, dim, 0, n, centre);
+    PetscCall(SideSingle(&cpu->rows, dim, centre));
+    cpu->cols.single = cpu->rows.single;
+    if (!t->square) PetscCall(SideSingle(&cpu->cols, dim, centre));
   }
   t->data = cpu;
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -108,126 +156,193 @@ static PetscErrorCode TilesDestroy_CPU(GramTiles t)
   TilesCPU *cpu = (TilesCPU *)t->data;
 
   PetscFunctionBegin;
-  if (!t->square) {
-    PetscCall(PetscFree(cpu->z));
-    PetscCall(PetscFree(cpu->zf));
-  }
-  PetscCall(PetscFree(cpu->x));
-  PetscCall(PetscFree(cpu->xf));
+  if (!t->square) PetscCall(SideDestroy(&cpu->cols));
+  PetscCall(SideDestroy(&cpu->rows));
+  PetscCall(PetscFree(cpu->tile[0]));
+  PetscCall(PetscFree(cpu->tile[1]));
   PetscCall(PetscFree(cpu));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* What a list of tiles is applied to, width numbers a point; v and w in the precision of the entries. */
+/* A tile and what it is applied to. x, z, v, w are in the precision of the entries, bytes each number. */
 typedef struct {
-  size_t      width;
-  const void *v, *w;
+  const char *x, *z;
+  PetscInt    ldx, ldz;
+  const char *v, *w;
   double     *y, *u;
-} Panel;
+  size_t      bytes, a, b; /* numbers per row and column in v, y, w, u: parts times right-hand sides */
+  int         width;
+} Work;
 
-/* Rows row ... row + m of X, columns col ... col + n of Z; w, u NULL: y += B v alone. */
-static void ApplyRectangle(GramTiles t, int width, PetscInt row, PetscInt m, PetscInt col, PetscInt n,
-                           const void *v, double *y, const void *w, double *u)
+/* Rows i ... i + m of the tile against its columns j ... j + n; w, u NULL: y += B v alone. */
+static void ApplyRectangle(GramTiles t, const Work *k, PetscInt i, PetscInt m, PetscInt j, PetscInt n,
+                           const char *v, double *y, const char *w, double *u)
 {
-  const TilesCPU *cpu = (const TilesCPU *)t->data;
-  const int       dim = (int)t->kernel.dim;
+  const TilesCPU     *cpu  = (const TilesCPU *)t->data;
+  const GramTileCode *code = cpu->simd->code[Narrow(t)];
+  const char         *x = k->x + (size_t)i * k->bytes, *z = k->z + (size_t)j * k->bytes;
+  const int           dim = (int)t->kernel.dim, rows = t->rows != GRAM_VALUE, cols = t->cols != GRAM_VALUE;
 
-  if (t->backend->precision == GRAM_DOUBLE) {
-    cpu->simd->apply_f64(t->kernel.radial, dim, width, m, n, cpu->x + row, cpu->ldx, cpu->z + col, cpu->ldz,
-                         (const double *)v, y, (const double *)w, u);
-  } else {
-    cpu->simd->apply_f32(t->kernel.radial, dim, width, m, n, cpu->xf + row, cpu->ldx, cpu->zf + col, cpu->ldz,
-                         (const float *)v, y, (const float *)w, u);
-  }
+  if (!rows && !cols) code->values(t->kernel.radial, dim, k->width, m, n, x, k->ldx, z, k->ldz, v, y, w, u);
+  else code->derivatives(t->kernel.radial, dim, rows, cols, k->width, m, n, x, k->ldx, z, k->ldz, v, y, w, u);
 }
 
-/* the lower triangle in pieces, mirrored below its diagonal */
-static void ApplyDiagonal(GramTiles t, const GramTile *tile, int width, const char *v, size_t bytes,
-                          double *y)
+/* rows and columns are the same points: the lower triangle in pieces, mirrored below its diagonal */
+static void ApplyDiagonal(GramTiles t, const Work *k, PetscInt m)
 {
-  const PetscInt m = tile->n_rows;
-
   for (PetscInt j = 0; j < m; j += SUBTILE) {
     const PetscInt n = PetscMin(SUBTILE, m - j), below = j + n;
-    const char    *vj = v + (size_t)j * bytes;
-    double        *yj = y + (size_t)j * (size_t)width;
+    const char    *vj = k->v + (size_t)j * k->b * k->bytes, *vi = k->v + (size_t)below * k->b * k->bytes;
+    double        *yj = k->y + (size_t)j * k->a, *yi = k->y + (size_t)below * k->a;
 
-    ApplyRectangle(t, width, tile->row + j, n, tile->col + j, n, vj, yj, NULL, NULL);
-    if (below == m) break;
-    ApplyRectangle(t, width, tile->row + below, m - below, tile->col + j, n, vj,
-                   y + (size_t)below * (size_t)width, v + (size_t)below * bytes, yj);
+    ApplyRectangle(t, k, j, n, j, n, vj, yj, NULL, NULL);
+    if (below < m) ApplyRectangle(t, k, below, m - below, j, n, vj, yi, vi, yj);
   }
 }
 
-static PetscErrorCode ApplyTiles(GramTiles t, PetscInt n_tiles, const GramTile list[], const Panel *p)
+static PetscErrorCode Room(TilesCPU *cpu, int side, size_t numbers)
 {
-  const size_t bytes = p->width * (t->backend->precision == GRAM_DOUBLE ? sizeof(double) : sizeof(float));
+  PetscFunctionBegin;
+  if (numbers <= cpu->room[side]) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscFree(cpu->tile[side]));
+  PetscCall(PetscMalloc1(numbers, &cpu->tile[side]));
+  cpu->room[side] = numbers;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Where the tile's coordinates are, for the precision at hand. */
+static PetscErrorCode Locate(GramTiles t, const GramTile *tile, Work *k)
+{
+  TilesCPU      *cpu = (TilesCPU *)t->data;
+  const PetscInt dim = t->kernel.dim;
+  double         centre[GRAM_MAX_DIM];
+
+  PetscFunctionBegin;
+  k->ldx = cpu->rows.ld;
+  k->ldz = cpu->cols.ld;
+  switch (t->backend->precision) {
+  case GRAM_DOUBLE:
+    k->x = (const char *)(cpu->rows.x + tile->row);
+    k->z = (const char *)(cpu->cols.x + tile->col);
+    break;
+  case GRAM_SINGLE:
+    k->x = (const char *)(cpu->rows.single + tile->row);
+    k->z = (const char *)(cpu->cols.single + tile->col);
+    break;
+  case GRAM_MIXED:
+    k->ldx = tile->n_rows + GRAM_TILE_PAD;
+    k->ldz = tile->n_cols;
+    PetscCall(Room(cpu, 0, GramAt(k->ldx, dim, 0)));
+    PetscCall(Room(cpu, 1, GramAt(k->ldz, dim, 0)));
+    Centre(&cpu->rows, dim, tile->row, tile->n_rows, centre);
+    Narrowed(&cpu->rows, dim, tile->row, tile->n_rows, GRAM_TILE_PAD, centre, cpu->tile[0]);
+    Narrowed(&cpu->cols, dim, tile->col, tile->n_cols, 0, centre, cpu->tile[1]);
+    k->x = (const char *)cpu->tile[0];
+    k->z = (const char *)cpu->tile[1];
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* v, w in the precision of the entries, parts as the tiles want them, width right-hand sides */
+static PetscErrorCode ApplyTiles(GramTiles t, PetscInt n_tiles, const GramTile list[], int width,
+                                 const void *v, double *y, const void *w, double *u)
+{
+  const size_t a = (size_t)(t->rows == GRAM_VALUE ? 1 : 1 + t->kernel.dim) * (size_t)width,
+               b = (size_t)(t->cols == GRAM_VALUE ? 1 : 1 + t->kernel.dim) * (size_t)width;
+  Work k         = {.bytes = Narrow(t) ? sizeof(float) : sizeof(double), .a = a, .b = b, .width = width};
 
   PetscFunctionBegin;
   for (const GramTile *tile = list; tile < list + n_tiles; tile++) {
-    const char *v    = (const char *)p->v + (size_t)tile->col * bytes;
-    double     *y    = p->y + (size_t)tile->row * p->width;
-    const int   both = tile->use == GRAM_TILE_BOTH, width = (int)p->width;
+    const PetscBool both = (PetscBool)(tile->use == GRAM_TILE_BOTH);
 
-    if (tile->use == GRAM_TILE_DIAGONAL) ApplyDiagonal(t, tile, width, v, bytes, y);
-    else {
-      ApplyRectangle(t, width, tile->row, tile->n_rows, tile->col, tile->n_cols, v, y,
-                     both ? (const char *)p->w + (size_t)tile->row * bytes : NULL,
-                     both ? p->u + (size_t)tile->col * p->width : NULL);
-    }
+    PetscCall(Locate(t, tile, &k));
+    k.v = (const char *)v + (size_t)tile->col * b * k.bytes;
+    k.y = y + (size_t)tile->row * a;
+    k.w = both ? (const char *)w + (size_t)tile->row * a * k.bytes : NULL;
+    k.u = both ? u + (size_t)tile->col * b : NULL;
+    if (tile->use == GRAM_TILE_DIAGONAL) ApplyDiagonal(t, &k, tile->n_rows);
+    else ApplyRectangle(t, &k, 0, tile->n_rows, 0, tile->n_cols, k.v, k.y, k.w, k.u);
     PetscCall(GramProgressAdd((PetscReal)tile->n_rows * (PetscReal)tile->n_cols));
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* [n][q], columns r0 ... r0 + width, to [n][width] in the precision of the entries */
-static void Pack(PetscInt n, PetscInt q, PetscInt r0, PetscInt width, PetscBool narrow, const PetscReal *v,
-                 void *packed)
-{
-  for (PetscInt j = 0; j < n; j++) {
-    for (PetscInt r = 0; r < width; r++) {
-      const PetscReal value = v[GramAt(j, q, r0 + r)];
+/* One side of a panel, on its way to the tiles and back: [n][part][q], columns r0 ... r0 + width, as
+   [n][1 or 1 + dim][width]. A gradient alone travels with a value that is zero, and is counted in the profile's unit. */
+typedef struct {
+  GramPart  part;
+  PetscInt  n, dim, q;
+  PetscReal unit;
+} Face;
 
-      if (narrow) ((float *)packed)[GramAt(j, width, r)] = (float)value;
-      else ((double *)packed)[GramAt(j, width, r)] = value;
+static size_t FaceSize(const Face *f, PetscInt width)
+{
+  return GramAt(f->n, (f->part == GRAM_VALUE ? 1 : 1 + f->dim) * width, 0);
+}
+
+static void FacePack(const Face *f, PetscInt r0, PetscInt width, PetscBool narrow, const PetscReal *v,
+                     void *packed)
+{
+  const PetscInt numbers = GramPartSize(f->part, f->dim), first = f->part == GRAM_GRADIENT ? 1 : 0;
+  size_t         k = 0;
+
+  for (PetscInt j = 0; j < f->n; j++) {
+    for (PetscInt p = 0; p < first + numbers; p++) {
+      for (PetscInt r = 0; r < width; r++, k++) {
+        const PetscReal value =
+            p < first ? 0 : (p ? f->unit : 1) * v[GramAt(GramAt(j, numbers, p - first), f->q, r0 + r)];
+
+        if (narrow) ((float *)packed)[k] = (float)value;
+        else ((double *)packed)[k] = value;
+      }
     }
   }
 }
 
-static void Unpack(PetscInt n, PetscInt q, PetscInt r0, PetscInt width, const PetscReal *packed, PetscReal *y)
+static void FaceUnpack(const Face *f, PetscInt r0, PetscInt width, const double *packed, PetscReal *y)
 {
-  for (PetscInt i = 0; i < n; i++) {
-    for (PetscInt r = 0; r < width; r++) y[GramAt(i, q, r0 + r)] += packed[GramAt(i, width, r)];
+  const PetscInt numbers = GramPartSize(f->part, f->dim), first = f->part == GRAM_GRADIENT ? 1 : 0;
+  size_t         k = 0;
+
+  for (PetscInt i = 0; i < f->n; i++) {
+    for (PetscInt p = 0; p < first + numbers; p++) {
+      for (PetscInt r = 0; r < width; r++, k++) {
+        if (p >= first)
+          y[GramAt(GramAt(i, numbers, p - first), f->q, r0 + r)] += (p ? f->unit : 1) * packed[k];
+      }
+    }
   }
 }
 
-/* Right-hand sides go through the tiles GRAM_TILE_WIDTH at a time; a panel that fits is used where it lies. */
+/* Right-hand sides go through the tiles in even shares of at most GRAM_TILE_WIDTH; values in double that fit are used
+   where they lie. */
 static PetscErrorCode Apply_CPU(GramTiles t, PetscInt n_tiles, const GramTile list[], PetscInt q,
                                 const PetscReal *v, PetscReal *y, const PetscReal *w, PetscReal *u)
 {
-  const PetscBool narrow = (PetscBool)(t->backend->precision != GRAM_DOUBLE);
-  const PetscInt  widest = PetscMin(q, GRAM_TILE_WIDTH);
-  double         *vp, *yp, *wp = NULL, *up = NULL;
+  const PetscReal unit = RadialUnit(t->kernel.radial);
+  const Face     row = {t->rows, t->m, t->kernel.dim, q, unit}, col = {t->cols, t->n, t->kernel.dim, q, unit};
+  const PetscInt shares = (q + GRAM_TILE_WIDTH - 1) / GRAM_TILE_WIDTH, widest = (q + shares - 1) / shares;
+  double        *vp, *yp, *wp = NULL, *up = NULL;
 
   PetscFunctionBegin;
-  if (!narrow && q <= GRAM_TILE_WIDTH) {
-    PetscCall(ApplyTiles(t, n_tiles, list, &(Panel){(size_t)q, v, w, y, u}));
+  if (!Narrow(t) && t->rows == GRAM_VALUE && t->cols == GRAM_VALUE && shares == 1) {
+    PetscCall(ApplyTiles(t, n_tiles, list, (int)q, v, y, w, u));
     PetscFunctionReturn(PETSC_SUCCESS);
   }
-  PetscCall(PetscMalloc2(GramAt(t->n, widest, 0), &vp, GramAt(t->m, widest, 0), &yp));
-  if (w) PetscCall(PetscMalloc2(GramAt(t->m, widest, 0), &wp, GramAt(t->n, widest, 0), &up));
-  for (PetscInt r0 = 0; r0 < q; r0 += GRAM_TILE_WIDTH) {
-    const PetscInt width = PetscMin(q - r0, GRAM_TILE_WIDTH);
+  PetscCall(PetscMalloc2(FaceSize(&col, widest), &vp, FaceSize(&row, widest), &yp));
+  if (w) PetscCall(PetscMalloc2(FaceSize(&row, widest), &wp, FaceSize(&col, widest), &up));
+  for (PetscInt r0 = 0; r0 < q; r0 += widest) {
+    const PetscInt width = PetscMin(widest, q - r0);
 
-    Pack(t->n, q, r0, width, narrow, v, vp);
-    PetscCall(PetscArrayzero(yp, GramAt(t->m, width, 0)));
+    FacePack(&col, r0, width, Narrow(t), v, vp);
+    PetscCall(PetscArrayzero(yp, FaceSize(&row, width)));
     if (w) {
-      Pack(t->m, q, r0, width, narrow, w, wp);
-      PetscCall(PetscArrayzero(up, GramAt(t->n, width, 0)));
+      FacePack(&row, r0, width, Narrow(t), w, wp);
+      PetscCall(PetscArrayzero(up, FaceSize(&col, width)));
     }
-    PetscCall(ApplyTiles(t, n_tiles, list, &(Panel){(size_t)width, vp, wp, yp, up}));
-    Unpack(t->m, q, r0, width, yp, y);
-    if (w) Unpack(t->n, q, r0, width, up, u);
+    PetscCall(ApplyTiles(t, n_tiles, list, (int)width, vp, yp, wp, up));
+    FaceUnpack(&row, r0, width, yp, y);
+    if (w) FaceUnpack(&col, r0, width, up, u);
   }
   PetscCall(PetscFree2(vp, yp));
   PetscCall(PetscFree2(wp, up));
@@ -245,20 +360,42 @@ static PetscErrorCode Entries_CPU(GramTiles t, PetscInt n_rows, const PetscInt r
   PetscCall(PetscCalloc2(GramAt(ldx, dim, 0), &x, GramAt(n_cols, dim, 0), &z));
   for (PetscInt c = 0; c < dim; c++) {
     for (PetscInt i = 0; i < n_rows; i++)
-      x[GramAt(c, ldx, i)] = cpu->x[(size_t)c * (size_t)cpu->ldx + (size_t)rows[i]];
+      x[GramAt(c, ldx, i)] = cpu->rows.x[GramAt(c, cpu->rows.ld, rows[i])];
     for (PetscInt j = 0; j < n_cols; j++)
-      z[GramAt(c, n_cols, j)] = cpu->z[(size_t)c * (size_t)cpu->ldz + (size_t)cols[j]];
+      z[GramAt(c, n_cols, j)] = cpu->cols.x[GramAt(c, cpu->cols.ld, cols[j])];
   }
-  cpu->simd->entries(t->kernel.radial, (int)dim, n_rows, n_cols, x, ldx, z, n_cols, a, lda);
+  cpu->simd->code[0]->entries(t->kernel.radial, (int)dim, n_rows, n_cols, x, ldx, z, n_cols, a, lda);
   PetscCall(PetscFree2(x, z));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Best of a few short runs: the clock needs a moment to rise, and another program may sit on the core. */
+static PetscErrorCode Peak_CPU(GramBackend backend, PetscLogDouble *fma_per_second)
+{
+  const GramTileMulAdd muladd = SimdPick(0)->code[backend->precision != GRAM_DOUBLE]->muladd;
+  double               sum, total = 0;
+
+  PetscFunctionBegin;
+  *fma_per_second = 0;
+  for (int k = 0; k < 5; k++) {
+    PetscLogDouble begin, end;
+    double         count;
+
+    PetscCall(PetscTime(&begin));
+    count = muladd(1000000, &sum);
+    PetscCall(PetscTime(&end));
+    total += sum;
+    if (end > begin) *fma_per_second = PetscMax(*fma_per_second, count / (end - begin));
+  }
+  PetscCheck(total < PETSC_MAX_REAL, PETSC_COMM_SELF, PETSC_ERR_LIB, "multiply-adds that do not add up");
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscErrorCode GramBackendCreate_CPU(GramBackend backend, PetscBool *found)
 {
   PetscFunctionBegin;
-  backend->detail = SimdPick()->name;
-  backend->ops    = (GramBackendOps){TilesCreate_CPU, TilesDestroy_CPU, Apply_CPU, Entries_CPU};
+  backend->detail = SimdPick(0)->name;
+  backend->ops    = (GramBackendOps){TilesCreate_CPU, TilesDestroy_CPU, Apply_CPU, Entries_CPU, Peak_CPU};
   *found          = PETSC_TRUE;
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -10,6 +10,7 @@ typedef struct {
                           PetscReal *y, const PetscReal *w, PetscReal *u);
   PetscErrorCode (*entries)(GramTiles, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
                             const PetscInt cols[], PetscReal *a, PetscInt lda);
+  PetscErrorCode (*peak)(GramBackend, PetscLogDouble *fma_per_second); /* NULL: unknown */
 } GramBackendOps;
 
 struct _p_GramBackend {

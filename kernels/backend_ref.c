@@ -27,14 +27,63 @@ static PetscReal PhiRef(GramRadial type, PetscReal r)
   }
 }
 
-static PetscReal EntryRef(GramTiles t, PetscInt i, PetscInt j)
+/* phi' / r and (phi'' - phi' / r) / r^2; at r = 0 their limits, or 0 where these do not exist and r^2 wipes them out */
+static void DerivativesRef(GramRadial type, PetscReal r, PetscReal *first, PetscReal *second)
+{
+  const PetscReal t = PetscSqrtReal(3) * r, u = PetscSqrtReal(5) * r, v = PetscSqrtReal(7) * r, w = 3 * r;
+
+  *first = *second = NAN;
+  switch (type) {
+  case GRAM_RADIAL_GAUSSIAN:
+    *first  = -PetscExpReal(-r * r / 2);
+    *second = PetscExpReal(-r * r / 2);
+    break;
+  case GRAM_RADIAL_EXPONENTIAL:
+    *first  = r > 0 ? -PetscExpReal(-r) / r : 0;
+    *second = r > 0 ? (1 + 1 / r) / (r * r) * PetscExpReal(-r) : 0;
+    break;
+  case GRAM_RADIAL_MATERN32:
+    *first  = -3 * PetscExpReal(-t);
+    *second = r > 0 ? 3 * PetscSqrtReal(3) / r * PetscExpReal(-t) : 0;
+    break;
+  case GRAM_RADIAL_MATERN52:
+    *first  = -5. / 3 * (1 + u) * PetscExpReal(-u);
+    *second = 25. / 3 * PetscExpReal(-u);
+    break;
+  case GRAM_RADIAL_MATERN72:
+    *first  = -7. / 5 * (1 + v + v * v / 3) * PetscExpReal(-v);
+    *second = 49. / 15 * (1 + v) * PetscExpReal(-v);
+    break;
+  case GRAM_RADIAL_MATERN92:
+    *first  = -9. / 7 * (1 + w + 2 * w * w / 5 + w * w * w / 15) * PetscExpReal(-w);
+    *second = 81. / 35 * (1 + w + w * w / 3) * PetscExpReal(-w);
+    break;
+  default: break;
+  }
+}
+
+/* B[p][s] of rows i and columns j: p, s = 0 the value, 1 ... dim the gradient */
+static void BlockRef(GramTiles t, PetscInt i, PetscInt j, PetscReal block[], PetscReal *phi)
 {
   const TilesRef  *ref = (const TilesRef *)t->data;
-  const PetscReal *x = ref->x + GramAt(i, t->kernel.dim, 0), *z = ref->z + GramAt(j, t->kernel.dim, 0);
-  PetscReal        r2 = 0;
+  const PetscInt   dim = t->kernel.dim;
+  const PetscReal *x = ref->x + GramAt(i, dim, 0), *z = ref->z + GramAt(j, dim, 0);
+  PetscReal        r2 = 0, first, second;
 
-  for (PetscInt c = 0; c < t->kernel.dim; c++) r2 += (x[c] - z[c]) * (x[c] - z[c]);
-  return PhiRef(t->kernel.radial, PetscSqrtReal(r2));
+  for (PetscInt c = 0; c < dim; c++) r2 += (x[c] - z[c]) * (x[c] - z[c]);
+  *phi = PhiRef(t->kernel.radial, PetscSqrtReal(r2));
+  if (!block) return;
+  DerivativesRef(t->kernel.radial, PetscSqrtReal(r2), &first, &second);
+  for (PetscInt p = 0; p <= dim; p++) {
+    for (PetscInt s = 0; s <= dim; s++) {
+      const PetscReal dp = p ? x[p - 1] - z[p - 1] : 0, ds = s ? x[s - 1] - z[s - 1] : 0;
+
+      block[GramAt(p, 1 + dim, s)] = p && s ? -(first * (p == s) + second * dp * ds)
+                                     : p    ? first * dp
+                                     : s    ? -first * ds
+                                            : *phi;
+    }
+  }
 }
 
 static PetscErrorCode TilesCreate_Ref(GramTiles t, PetscInt m, const PetscReal *x, PetscInt n,
@@ -69,20 +118,33 @@ static PetscErrorCode TilesDestroy_Ref(GramTiles t)
 static PetscErrorCode Apply_Ref(GramTiles t, PetscInt n_tiles, const GramTile list[], PetscInt q,
                                 const PetscReal *v, PetscReal *y, const PetscReal *w, PetscReal *u)
 {
+  const PetscInt dim = t->kernel.dim, a = GramPartSize(t->rows, dim), b = GramPartSize(t->cols, dim),
+                 p0 = t->rows == GRAM_GRADIENT, s0 = t->cols == GRAM_GRADIENT;
+  const PetscBool plain = (PetscBool)(t->rows == GRAM_VALUE && t->cols == GRAM_VALUE);
+  PetscReal      *block, phi;
+
   PetscFunctionBegin;
+  PetscCall(PetscMalloc1((1 + dim) * (1 + dim), &block));
   for (const GramTile *tile = list; tile < list + n_tiles; tile++) {
     for (PetscInt i = tile->row; i < tile->row + tile->n_rows; i++) {
       for (PetscInt j = tile->col; j < tile->col + tile->n_cols; j++) {
-        const PetscReal k = EntryRef(t, i, j);
+        BlockRef(t, i, j, plain ? NULL : block, &phi);
+        for (PetscInt p = 0; p < a; p++) {
+          for (PetscInt s = 0; s < b; s++) {
+            const PetscReal k  = plain ? phi : block[GramAt(p0 + p, 1 + dim, s0 + s)];
+            const size_t    ip = GramAt(GramAt(i, a, p), q, 0), js = GramAt(GramAt(j, b, s), q, 0);
 
-        for (PetscInt r = 0; r < q; r++) {
-          y[GramAt(i, q, r)] += k * v[GramAt(j, q, r)];
-          if (tile->use == GRAM_TILE_BOTH) u[GramAt(j, q, r)] += k * w[GramAt(i, q, r)];
+            for (PetscInt r = 0; r < q; r++) {
+              y[ip + (size_t)r] += k * v[js + (size_t)r];
+              if (tile->use == GRAM_TILE_BOTH) u[js + (size_t)r] += k * w[ip + (size_t)r];
+            }
+          }
         }
       }
     }
     PetscCall(GramProgressAdd((PetscReal)tile->n_rows * (PetscReal)tile->n_cols));
   }
+  PetscCall(PetscFree(block));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -91,8 +153,7 @@ static PetscErrorCode Entries_Ref(GramTiles t, PetscInt n_rows, const PetscInt r
 {
   PetscFunctionBegin;
   for (PetscInt j = 0; j < n_cols; j++) {
-    for (PetscInt i = 0; i < n_rows; i++)
-      a[(size_t)j * (size_t)lda + (size_t)i] = EntryRef(t, rows[i], cols[j]);
+    for (PetscInt i = 0; i < n_rows; i++) BlockRef(t, rows[i], cols[j], NULL, a + GramAt(j, lda, i));
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -102,7 +163,7 @@ PetscErrorCode GramBackendCreate_Ref(GramBackend backend, PetscBool *found)
   PetscFunctionBegin;
   backend->detail    = "plain loops";
   backend->precision = GRAM_DOUBLE;
-  backend->ops       = (GramBackendOps){TilesCreate_Ref, TilesDestroy_Ref, Apply_Ref, Entries_Ref};
+  backend->ops       = (GramBackendOps){TilesCreate_Ref, TilesDestroy_Ref, Apply_Ref, Entries_Ref, NULL};
   *found             = PETSC_TRUE;
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -12,6 +12,7 @@
   with P_p(t) = sum_k p! (p+k)! / ((2p)! k! (p-k)!) (2t)^(p-k), Rasmussen and Williams (2006), eq. 4.16.
 
   A file that evaluates profiles picks its precision first:  #define GRAM_REAL float // or double
+  and may pick the bytes of a vector to evaluate several at once:  #define GRAM_VECTOR_BYTES 32
 
   To add a profile, write its function, its line in GRAM_RADIAL_LIST and its formula in backend_ref.c: the
   option -kernel_type, the tiles of every backend and the tests expand from that line.
@@ -32,111 +33,115 @@
 typedef enum { GRAM_RADIAL_LIST(GRAM_RADIAL_ENUM) GRAM_RADIAL_COUNT } GramRadial;
 
 #if defined(GRAM_REAL)
-typedef GRAM_REAL gram_real;
+/* What profiles compute with: a number, or GRAM_VECTOR_BYTES of them in a vector of gcc and clang, whose operators
+   work lane by lane. The same functions serve the CPU tiles, the tests and CUDA. */
+typedef GRAM_REAL gram_scalar;
+  #if defined(GRAM_VECTOR_BYTES)
+typedef gram_scalar gram_real __attribute__((vector_size(GRAM_VECTOR_BYTES)));
+  #else
+typedef gram_scalar gram_real;
+  #endif
 
   #if defined(__CUDACC__)
     #define GRAM_FN static __host__ __device__ __forceinline__
   #else
+    #include <math.h>
     #include <stdint.h>
     #include <string.h>
-    #include <tgmath.h> /* sqrt follows the type of its argument, as it does in CUDA */
     #define GRAM_FN static inline __attribute__((always_inline))
   #endif
 
-  #define GRAM_LN2 ((gram_real)0.69314718055994531)
+  #define GRAM_C(x) ((gram_scalar)(x)) /* a constant in the precision at hand */
 
-  /*
-    2^-u for u >= 0, to one unit in the last place; 2^-1021 (double), 2^-125 (float) and 0 are the same here.
+  #include "radial_math.h" /* GramSqrt(), GramMax() and GramExp2Neg() */
 
-    n = round(u) by adding and subtracting 1.5 * 2^52, whose last bits then hold -n: shifted into the exponent
-    they are 2^-n. 2^-f, |f| <= 1/2, is a minimax polynomial with p(0) = 1: relative error 3.3e-17 and 1.6e-8.
-    Never build this with -ffast-math: the rounding would be folded away.
-  */
-  #if defined(__CUDACC__)
-GRAM_FN float  GramExp2Neg(float u) { return exp2f(-u); }
-GRAM_FN double GramExp2Neg(double u) { return exp2(-u); }
-  #else
-GRAM_FN double GramExp2NegDouble(double u)
+/*
+  phi and its derivatives in space. With d = x - z in coordinates times c / ell, s = d'd:
+
+      phi,    d phi / d x_c = first d_c,    d2 phi / d x_c d z_e = -(first [c = e] + second d_c d_e)
+
+  that is first = 2 phi'(s) and second = 4 phi''(s). Callers that read phi alone pay for phi alone.
+*/
+typedef struct {
+  gram_real phi, first, second;
+} GramJet;
+
+  #define GRAM_LN2   0.69314718055994531
+  #define GRAM_LN2_2 0.48045301391820142 /* ln^2 2 */
+  #define GRAM_LN2_4 0.23083509858308343 /* ln^4 2 */
+
+GRAM_FN GramJet RadialGaussian(gram_real s)
 {
-  double   t = u < 1021.0 ? u : 1021.0, m = 0x1.8p52 - t, f = t + (m - 0x1.8p52), scale, p;
-  uint64_t bits;
+  const gram_real e = GramExp2Neg(GramNear(s));
 
-  memcpy(&bits, &m, sizeof bits);
-  bits = (bits << 52) + 0x3ff0000000000000u;
-  memcpy(&scale, &bits, sizeof scale);
-  p = -0x1.e770e30d19913p-32;
-  p = p * f + 0x1.e61c91a4fbb7fp-28;
-  p = p * f - 0x1.b5269b072f7a6p-24;
-  p = p * f + 0x1.62bfc6da1ffe7p-20;
-  p = p * f - 0x1.ffcbfb9a24e3cp-17;
-  p = p * f + 0x1.4309130f29d99p-13;
-  p = p * f - 0x1.5d87fe78d0cafp-10;
-  p = p * f + 0x1.3b2ab6fb9ff77p-7;
-  p = p * f - 0x1.c6b08d7049fd5p-5;
-  p = p * f + 0x1.ebfbdff82c5a5p-3;
-  p = p * f - 0x1.62e42fefa39efp-1;
-  p = p * f + 1.0;
-  return p * scale;
+  return (GramJet){e, e * GRAM_C(-2 * GRAM_LN2), e * GRAM_C(4 * GRAM_LN2_2)};
 }
 
-GRAM_FN float GramExp2NegFloat(float u)
-{
-  float    t = u < 125.0f ? u : 125.0f, m = 0x1.8p23f - t, f = t + (m - 0x1.8p23f), scale, p;
-  uint32_t bits;
+/*
+  Matern. With M_p = P_p(t) exp(-t): (1/t) d/dt M_p = -M_(p-1) / (2p - 1), so that with t = u ln 2, u^2 = s
 
-  memcpy(&bits, &m, sizeof bits);
-  bits = (bits << 23) + 0x3f800000u;
-  memcpy(&scale, &bits, sizeof scale);
-  p = 0x1.41fdp-13f;
-  p = p * f - 0x1.5f3e2ep-10f;
-  p = p * f + 0x1.3b2d4ap-7f;
-  p = p * f - 0x1.c6aee8p-5f;
-  p = p * f + 0x1.ebfbdcp-3f;
-  p = p * f - 0x1.62e430p-1f;
-  p = p * f + 1.0f;
-  return p * scale;
+      first = -ln^2 2 M_(p-1) / (2p - 1),   second = ln^4 2 M_(p-2) / ((2p - 1)(2p - 3)),   M_(-1) = exp(-t) / t
+
+  p = 0 has a cone at r = 0 and p = 1 a kink in its second derivatives: t is kept from 0, where d_c = 0 wipes out
+  what is left.
+*/
+GRAM_FN gram_real Matern1(gram_real t) { return 1 + t; }
+GRAM_FN gram_real Matern2(gram_real t) { return 1 + t * (1 + t * GRAM_C(1.0 / 3)); }
+GRAM_FN gram_real Matern3(gram_real t) { return 1 + t * (1 + t * (GRAM_C(2.0 / 5) + t * GRAM_C(1.0 / 15))); }
+
+GRAM_FN gram_real Matern4(gram_real t)
+{
+  return 1 + t * (1 + t * (GRAM_C(3.0 / 7) + t * (GRAM_C(2.0 / 21) + t * GRAM_C(1.0 / 105))));
 }
 
-    #define GramExp2Neg(u) _Generic((u), float : GramExp2NegFloat, double : GramExp2NegDouble)(u)
-  #endif
-
-GRAM_FN gram_real RadialGaussian(gram_real s) { return GramExp2Neg(s); }
-GRAM_FN gram_real RadialExponential(gram_real s) { return GramExp2Neg(sqrt(s)); }
-
-GRAM_FN gram_real RadialMatern32(gram_real s)
+GRAM_FN GramJet RadialExponential(gram_real s)
 {
-  gram_real u = sqrt(s), t = GRAM_LN2 * u;
-  return (1 + t) * GramExp2Neg(u);
+  const gram_real u = GramNear(GramSqrt(s)), e = GramExp2Neg(u), t = GramMax(u * GRAM_C(GRAM_LN2), GRAM_TINY),
+                  f = e / t;
+
+  return (GramJet){e, f * GRAM_C(-GRAM_LN2_2), f * (1 + t) / (t * t) * GRAM_C(GRAM_LN2_4)};
 }
 
-GRAM_FN gram_real RadialMatern52(gram_real s)
+GRAM_FN GramJet RadialMatern32(gram_real s)
 {
-  gram_real u = sqrt(s), t = GRAM_LN2 * u;
-  return (1 + t * (1 + t * (gram_real)(1.0 / 3))) * GramExp2Neg(u);
+  const gram_real u = GramNear(GramSqrt(s)), e = GramExp2Neg(u), t = u * GRAM_C(GRAM_LN2);
+
+  return (GramJet){e * Matern1(t), e * GRAM_C(-GRAM_LN2_2), e / GramMax(t, GRAM_TINY) * GRAM_C(GRAM_LN2_4)};
 }
 
-GRAM_FN gram_real RadialMatern72(gram_real s)
+GRAM_FN GramJet RadialMatern52(gram_real s)
 {
-  gram_real u = sqrt(s), t = GRAM_LN2 * u;
-  return (1 + t * (1 + t * ((gram_real)(2.0 / 5) + t * (gram_real)(1.0 / 15)))) * GramExp2Neg(u);
+  const gram_real u = GramNear(GramSqrt(s)), e = GramExp2Neg(u), t = u * GRAM_C(GRAM_LN2);
+
+  return (GramJet){e * Matern2(t), e * Matern1(t) * GRAM_C(-GRAM_LN2_2 / 3), e * GRAM_C(GRAM_LN2_4 / 3)};
 }
 
-GRAM_FN gram_real RadialMatern92(gram_real s)
+GRAM_FN GramJet RadialMatern72(gram_real s)
 {
-  gram_real u = sqrt(s), t = GRAM_LN2 * u;
-  return (1 +
-          t * (1 + t * ((gram_real)(3.0 / 7) + t * ((gram_real)(2.0 / 21) + t * (gram_real)(1.0 / 105))))) *
-         GramExp2Neg(u);
+  const gram_real u = GramNear(GramSqrt(s)), e = GramExp2Neg(u), t = u * GRAM_C(GRAM_LN2);
+
+  return (GramJet){e * Matern3(t), e * Matern2(t) * GRAM_C(-GRAM_LN2_2 / 5),
+                   e * Matern1(t) * GRAM_C(GRAM_LN2_4 / 15)};
+}
+
+GRAM_FN GramJet RadialMatern92(gram_real s)
+{
+  const gram_real u = GramNear(GramSqrt(s)), e = GramExp2Neg(u), t = u * GRAM_C(GRAM_LN2);
+
+  return (GramJet){e * Matern4(t), e * Matern3(t) * GRAM_C(-GRAM_LN2_2 / 7),
+                   e * Matern2(t) * GRAM_C(GRAM_LN2_4 / 35)};
 }
 
   /* Callers pass a literal type: the switch folds away and leaves no branch in the inner loop. */
   #define GRAM_RADIAL_CASE(UPPER, Camel, name, twonu, order, unit) \
   case GRAM_RADIAL_##UPPER: return Radial##Camel(s);
-GRAM_FN gram_real RadialEval(GramRadial type, gram_real s)
+GRAM_FN GramJet RadialJet(GramRadial type, gram_real s)
 {
   switch (type) {
     GRAM_RADIAL_LIST(GRAM_RADIAL_CASE)
-  default: return 0;
+  default: return (GramJet){s, s, s};
   }
 }
+
+GRAM_FN gram_real RadialEval(GramRadial type, gram_real s) { return RadialJet(type, s).phi; }
 #endif

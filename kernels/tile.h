@@ -1,52 +1,75 @@
 /*
   The CPU tile product, compiled once per precision and instruction set from tile_impl.h.
 
-  A name such as GramTileApply_f64_avx512 is one copy; backend_cpu.c picks the copies this processor can run.
+  GramTileCode_f64_avx512 and its like are the copies; backend_cpu.c picks the first that this processor can run.
 */
 #pragma once
 
 #include "radial.h"
 
-/* instruction sets a tile is built for, best first: X(suffix, does this processor have it) */
+/*
+  Copies a tile is built for, best first: X(suffix, does this processor have it).
+
+  avx512       with intrinsics: 2^-u by a table in registers
+  portable_v4  plain vectors of C as for every processor, compiled for AVX-512; taken when distances are so long that
+               the table's arithmetic would overflow
+  avx2         plain vectors, compiled for AVX2 and FMA
+  portable     plain vectors of 16 bytes: SSE2, NEON, whatever the compiler makes of them
+*/
+#define GRAM_HAVE_AVX512                                                      \
+  (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && \
+   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
 #if defined(__x86_64__)
-  #define GRAM_SIMD_LIST(X)                                                                 \
-    X(avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&    \
-                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) \
-    X(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))                \
+  #define GRAM_SIMD_LIST(X)                                                  \
+    X(avx512, GRAM_HAVE_AVX512)                                              \
+    X(portable_v4, GRAM_HAVE_AVX512)                                         \
+    X(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) \
     X(portable, 1)
 #else
   #define GRAM_SIMD_LIST(X) X(portable, 1)
 #endif
 
-#define GRAM_TILE_PAD   64 /* numbers a tile may read, but never uses, behind each coordinate of x */
-#define GRAM_TILE_WIDTH 16 /* most right-hand sides of one call */
+/* squared distances, in the profile's unit, from where the arithmetic of avx512 would overflow */
+#define GRAM_FAR_DOUBLE 0x1p200
+#define GRAM_FAR_SINGLE 0x1p60
+
+#define GRAM_TILE_PAD   64  /* numbers a tile may read, but never uses, behind each coordinate of x */
+#define GRAM_TILE_DIM   128 /* most coordinates of derivatives */
+#define GRAM_TILE_WIDTH 32  /* most right-hand sides of one call */
 
 /*
-  GramTileApply - y += phi(X, Z) v, and with u also u += phi(X, Z)' w: each entry is evaluated once.
+  What the tiles have in common; x, z, v and w are in the precision of the entries:
 
-  x [dim][ldx]    rows: coordinates times the profile's unit; m of them count, GRAM_TILE_PAD more are readable
-  z [dim][ldz]    columns, n of them
-  v [n][width]    width = 1 ... GRAM_TILE_WIDTH; 1 has loops of its own
-  y [m][width]    sums in double whatever the precision of the entries
-  w [m][width]    NULL without the transposed product
-  u [n][width]    NULL without the transposed product
+  x [dim][ldx]  rows: coordinates times the profile's unit; m of them count, GRAM_TILE_PAD more are readable
+  z [dim][ldz]  columns, n of them
+  v [n][.]      y [m][.]: y += B v; sums in double whatever the precision of the entries
+  w [m][.]      u [n][.]: u += B' w as well, from the same entries; NULL without
+  width         1 ... GRAM_TILE_WIDTH right-hand sides, the last index of v, y, w and u
 
-  GramTileEntries - a[j * lda + i] = phi(x_i, z_j)
+  GramTileValues      B = phi
+  GramTileDerivatives B = phi with its derivatives in x and z (see GramJet). v and u are [n][b][width], y and w
+                      [m][a][width] with a, b = 1 + dim: a value and then the gradient in x, the value's coefficient
+                      and then the gradient's. Without rows (cols) a (b) is 1: values alone on that side.
+  GramTileEntries     a[j * lda + i] = phi(x_i, z_j)
+  GramTileMulAdd      steps multiply-adds in 24 independent vectors: the processor's peak. Returns how many numbers
+                      took part; sum keeps the compiler honest
 */
-#define GRAM_TILE_DECLARE_AS(real, bits, simd)                                                             \
-  void GramTileApply_f##bits##_##simd(GramRadial type, int dim, int width, long m, long n, const real *x,  \
-                                      long ldx, const real *z, long ldz, const real *v, double *y,         \
-                                      const real *w, double *u);                                           \
-  void GramTileEntries_f##bits##_##simd(GramRadial type, int dim, long m, long n, const real *x, long ldx, \
-                                        const real *z, long ldz, double *a, long lda);
-#define GRAM_TILE_DECLARE(simd, supported) \
-  GRAM_TILE_DECLARE_AS(double, 64, simd)   \
-  GRAM_TILE_DECLARE_AS(float, 32, simd)
-GRAM_SIMD_LIST(GRAM_TILE_DECLARE)
+typedef void (*GramTileValues)(GramRadial type, int dim, int width, long m, long n, const void *x, long ldx,
+                               const void *z, long ldz, const void *v, double *y, const void *w, double *u);
+typedef void (*GramTileDerivatives)(GramRadial type, int dim, int rows, int cols, int width, long m, long n,
+                                    const void *x, long ldx, const void *z, long ldz, const void *v,
+                                    double *y, const void *w, double *u);
+typedef void (*GramTileEntries)(GramRadial type, int dim, long m, long n, const void *x, long ldx,
+                                const void *z, long ldz, double *a, long lda);
+typedef double (*GramTileMulAdd)(long steps, double *sum);
 
-typedef void (*GramTileApply_f64)(GramRadial, int, int, long, long, const double *, long, const double *,
-                                  long, const double *, double *, const double *, double *);
-typedef void (*GramTileApply_f32)(GramRadial, int, int, long, long, const float *, long, const float *, long,
-                                  const float *, double *, const float *, double *);
-typedef void (*GramTileEntries_f64)(GramRadial, int, long, long, const double *, long, const double *, long,
-                                    double *, long);
+typedef struct {
+  GramTileValues      values;
+  GramTileDerivatives derivatives;
+  GramTileEntries     entries;
+  GramTileMulAdd      muladd;
+} GramTileCode;
+
+#define GRAM_TILE_DECLARE(simd, supported) \
+  extern const GramTileCode GramTileCode_f64_##simd, GramTileCode_f32_##simd;
+GRAM_SIMD_LIST(GRAM_TILE_DECLARE)

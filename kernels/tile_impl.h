@@ -1,195 +1,492 @@
 /*
-  y += phi(X, Z) v on the CPU. Included by tile_f64.c and tile_f32.c, each built once per instruction set with
+  Tile products on the CPU. Included by tile_f64.c and tile_f32.c, each built once per instruction set with
 
       -DGRAM_TILE_SUFFIX=f64_avx512
 
-  Rows sit in vector lanes (four vectors at once, so that four chains of arithmetic overlap) and the columns are
-  broadcast one after the other, so that any number of coordinates and right-hand sides runs the
-  same loop. The choices that matter are arguments of one inline function, called with literals: the
-  compiler makes the copies. Partial sums run over 256 columns in the tile's precision and are then added to y in double.
-  The transposed product keeps, per column, one vector of partial sums over the rows and folds it at the end.
+  Rows sit in vector lanes and columns are broadcast one after the other. Four vectors of rows are in flight at once,
+  so that four chains of arithmetic overlap. The choices that matter are arguments of inline functions, called with
+  literals: the compiler makes the copies.
+
+  One right-hand side: the profile goes from register to sum. Several: a block of profiles is written to the first
+  level cache and multiplied there, right-hand sides in lanes, so that a profile is evaluated once for all of them.
+  Sums run over at most TILE_COLS columns in the tile's precision and are then added to y in double. The transposed
+  product keeps, per column, one vector of partial sums over the rows and folds it at the end.
 */
 #include <stdbool.h>
 
+#if defined(__AVX512F__)
+  #define GRAM_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+  #define GRAM_VECTOR_BYTES 32
+#else
+  #define GRAM_VECTOR_BYTES 16
+#endif
+
 #include "tile.h"
 
-#if defined(__AVX512F__)
-  #define TILE_BYTES 64
-#elif defined(__AVX2__)
-  #define TILE_BYTES 32
-#else
-  #define TILE_BYTES 16
-#endif
-#define TILE_LANES ((int)(TILE_BYTES / sizeof(gram_real)))
-#define TILE_ROWS  (4 * TILE_LANES)
+#define TILE_LANES GRAM_LANES
+#define TILE_VECS  4 /* vectors of rows at once */
+#define TILE_ROWS  (TILE_VECS * TILE_LANES)
 #define TILE_COLS  256
-#define TILE_ANY   0 /* for few: any number of coordinates, a loop over dim */
+#define TILE_ANY   0  /* for few: any number of coordinates, a loop over dim */
+#define TILE_BLOCK 64 /* rows and columns of a block of profiles */
 
 #define TILE_NAME_AS(name, suffix) name##_##suffix
 #define TILE_NAME_OF(name, suffix) TILE_NAME_AS(name, suffix)
 #define TILE_NAME(name)            TILE_NAME_OF(name, GRAM_TILE_SUFFIX)
 
-/* |x_(i+l) - z_j|^2 for up to three coordinates: xi [3][TILE_ROWS], copied once per block of rows, and zj [3] */
-#define TILE_DISTANCE(l)                                                                               \
-  ((xi[0][l] - zj[0]) * (xi[0][l] - zj[0]) + (few > 1 ? (xi[1][l] - zj[1]) * (xi[1][l] - zj[1]) : 0) + \
-   (few > 2 ? (xi[2][l] - zj[2]) * (xi[2][l] - zj[2]) : 0))
+#define TILE_INLINE static inline __attribute__((always_inline))
+#define TILE_UNROLL _Pragma("GCC unroll 16")
 
-/* the same for any number of coordinates: s[l], whole rows at a time */
-static inline __attribute__((always_inline)) void TileDistances(int  dim, const gram_real *restrict x,
-                                                                long ldx, const gram_real *restrict z,
-                                                                long ldz, gram_real *restrict s)
+TILE_INLINE gram_real TileLoad(const gram_scalar *x)
 {
-  for (int l = 0; l < TILE_ROWS; l++) s[l] = 0;
-  for (int c = 0; c < dim; c++) {
-    const gram_real zc = z[c * ldz];
+  gram_real r;
 
-#pragma omp simd
-    for (int l = 0; l < TILE_ROWS; l++) {
-      const gram_real d = x[c * ldx + l] - zc;
+  memcpy(&r, x, sizeof r);
+  return r;
+}
 
-      s[l] += d * d;
+TILE_INLINE void TileStore(gram_scalar *x, gram_real r) { memcpy(x, &r, sizeof r); }
+
+/* the rows of one pass: up to three coordinates in registers */
+typedef struct {
+  const gram_scalar *x; /* first of them */
+  gram_real          x0[TILE_VECS], x1[TILE_VECS], x2[TILE_VECS];
+} TileRows;
+
+/* few: 1, 2 or 3 coordinates as a literal, or TILE_ANY; vecs: vectors of rows in flight, a literal */
+TILE_INLINE void TileRowsLoad(TileRows *rows, int few, int vecs, const gram_scalar *x, long ldx)
+{
+  rows->x = x;
+  TILE_UNROLL
+  for (int a = 0; a < vecs; a++) {
+    if (few > 0) rows->x0[a] = TileLoad(x + a * TILE_LANES);
+    if (few > 1) rows->x1[a] = TileLoad(x + ldx + a * TILE_LANES);
+    if (few > 2) rows->x2[a] = TileLoad(x + 2 * ldx + a * TILE_LANES);
+  }
+}
+
+/* s[a] = |x_i - z_j|^2 for the rows in flight: differences first, so that no digits cancel */
+TILE_INLINE void TileDistances(const TileRows *rows, int few, int vecs, int dim, long ldx,
+                               const gram_scalar *zj, long ldz, gram_real s[TILE_VECS])
+{
+  TILE_UNROLL
+  for (int a = 0; a < vecs; a++) {
+    gram_real d;
+
+    if (few == TILE_ANY) s[a] = (gram_real){0};
+    if (few > 0) d = rows->x0[a] - zj[0], s[a] = d * d;
+    if (few > 1) d = rows->x1[a] - zj[ldz], s[a] += d * d;
+    if (few > 2) d = rows->x2[a] - zj[2 * ldz], s[a] += d * d;
+  }
+  for (int c = 0; few == TILE_ANY && c < dim; c++) {
+    TILE_UNROLL
+    for (int a = 0; a < vecs; a++) {
+      const gram_real d = TileLoad(rows->x + c * ldx + a * TILE_LANES) - zj[c * ldz];
+
+      s[a] += d * d;
     }
   }
 }
 
-/* few: 1, 2 or 3 coordinates as a literal, or TILE_ANY; uj: room for TILE_COLS * width vectors */
-static inline __attribute__((always_inline)) void
-TileApply_Inline(GramRadial type, int few, int dim, int width, bool both, long m, long n,
-                 const gram_real *restrict x, long ldx, const gram_real *restrict z, long ldz,
-                 const gram_real *restrict v, double *restrict y, const gram_real *restrict w,
-                 double *restrict u, gram_real *restrict uj)
+/* y[l * stride] += lanes of s; once per pass, so that a call costs nothing and copies would cost compile time */
+static __attribute__((noinline)) void TileAdd(double *y, long stride, long lanes, gram_real s)
+{
+  if (stride == 1 && lanes == TILE_LANES) {
+    for (int l = 0; l < TILE_LANES; l++) y[l] += s[l];
+  } else {
+    for (long l = 0; l < lanes; l++) y[l * stride] += s[l];
+  }
+}
+
+/* lanes of x[l * stride], zero behind the last */
+static __attribute__((noinline)) gram_real TileGather(const gram_scalar *x, long stride, long lanes)
+{
+  gram_real r = {0};
+
+  for (long l = 0; l < lanes; l++) r[l] = x[l * stride];
+  return r;
+}
+
+static __attribute__((noinline)) double TileFold(gram_real s)
+{
+  double sum = 0;
+
+  for (int l = 0; l < TILE_LANES; l++) sum += s[l];
+  return sum;
+}
+
+TILE_INLINE long TileAtMost(long n, long limit) { return n < 0 ? 0 : n < limit ? n : limit; }
+
+/* ---- values, one or two right-hand sides; vecs, width: literals; uj: room for width * TILE_COLS vectors */
+TILE_INLINE void TileValue_Inline(GramRadial type, int few, int vecs, int width, int dim, bool both, long m,
+                                  long n, const gram_scalar *restrict x, long ldx,
+                                  const gram_scalar *restrict z, long ldz, const gram_scalar *restrict v,
+                                  double *restrict y, const gram_scalar *restrict w, double *restrict u,
+                                  gram_real *restrict uj)
 {
   for (long j0 = 0; j0 < n; j0 += TILE_COLS) {
-    const long cols = n - j0 < TILE_COLS ? n - j0 : TILE_COLS;
+    const long cols = TileAtMost(n - j0, TILE_COLS);
 
-    if (both) memset(uj, 0, sizeof uj[0] * (size_t)cols * (size_t)(width * TILE_LANES));
-    for (long i0 = 0; i0 < m; i0 += TILE_ROWS) {
-      const long rows = m - i0 < TILE_ROWS ? m - i0 : TILE_ROWS;
-      gram_real  xi[3][TILE_ROWS], yi[GRAM_TILE_WIDTH][TILE_ROWS], wi[GRAM_TILE_WIDTH][TILE_ROWS];
+    for (long j = 0; both && j < cols * width; j++) uj[j] = (gram_real){0};
+    for (long i0 = 0; i0 < m; i0 += vecs * TILE_LANES) {
+      TileRows  rows;
+      gram_real yi[TILE_VECS][2], wi[TILE_VECS][2];
 
-      for (int c = 0; c < few; c++) {
-        for (int l = 0; l < TILE_ROWS; l++) xi[c][l] = x[c * ldx + i0 + l];
-      }
-      for (int r = 0; r < width; r++) {
-        for (int l = 0; l < TILE_ROWS; l++) yi[r][l] = 0;
-        for (int l = 0; both && l < TILE_ROWS; l++) wi[r][l] = l < rows ? w[(i0 + l) * width + r] : 0;
+      TileRowsLoad(&rows, few, vecs, x + i0, ldx);
+      TILE_UNROLL
+      for (int a = 0; a < vecs; a++) {
+        const long first = i0 + a * TILE_LANES, lanes = TileAtMost(m - first, TILE_LANES);
+
+        TILE_UNROLL
+        for (int r = 0; r < width; r++) {
+          yi[a][r] = (gram_real){0};
+          if (both) wi[a][r] = TileGather(w + first * width + r, width, lanes);
+        }
       }
       for (long j = 0; j < cols; j++) {
-        const gram_real zj[3] = {z[j0 + j], few > 1 ? z[ldz + j0 + j] : 0, few > 2 ? z[2 * ldz + j0 + j] : 0};
-        gram_real       s[TILE_ROWS], p[TILE_ROWS];
-        gram_real      *uj0 = uj + j * width * TILE_LANES;
-        const gram_real *vj = v + (j0 + j) * width;
+        const gram_scalar *vj = v + (j0 + j) * width;
+        gram_real          s[TILE_VECS], sum[2];
 
-        if (few == TILE_ANY) TileDistances(dim, x + i0, ldx, z + j0 + j, ldz, s);
-        if (width == 1) { /* one loop: the profile goes from register to sum */
-          const gram_real vj0 = vj[0];
+        TileDistances(&rows, few, vecs, dim, ldx, z + j0 + j, ldz, s);
+        TILE_UNROLL
+        for (int r = 0; both && r < width; r++) sum[r] = uj[j * width + r];
+        TILE_UNROLL
+        for (int a = 0; a < vecs; a++) {
+          const gram_real k = RadialEval(type, s[a]);
 
-#pragma omp simd
-          for (int l = 0; l < TILE_ROWS; l++) {
-            const gram_real k = RadialEval(type, few == TILE_ANY ? s[l] : TILE_DISTANCE(l));
-
-            yi[0][l] += k * vj0;
-            if (both) p[l] = k * wi[0][l];
-          }
-          if (both) {
-#pragma omp simd
-            for (int l = 0; l < TILE_LANES; l++) {
-              uj0[l] += (p[l] + p[l + TILE_LANES]) + (p[l + 2 * TILE_LANES] + p[l + 3 * TILE_LANES]);
-            }
-          }
-        } else {
-#pragma omp simd
-          for (int l = 0; l < TILE_ROWS; l++)
-            p[l] = RadialEval(type, few == TILE_ANY ? s[l] : TILE_DISTANCE(l));
+          TILE_UNROLL
           for (int r = 0; r < width; r++) {
-            const gram_real vjr = vj[r];
+            yi[a][r] += k * vj[r];
+            if (both) sum[r] += k * wi[a][r];
+          }
+        }
+        TILE_UNROLL
+        for (int r = 0; both && r < width; r++) uj[j * width + r] = sum[r];
+      }
+      TILE_UNROLL
+      for (int a = 0; a < vecs; a++) {
+        const long first = i0 + a * TILE_LANES, lanes = TileAtMost(m - first, TILE_LANES);
 
-#pragma omp simd
-            for (int l = 0; l < TILE_ROWS; l++) yi[r][l] += p[l] * vjr;
-            if (both) {
-#pragma omp simd
-              for (int l = 0; l < TILE_LANES; l++) {
-                uj0[r * TILE_LANES + l] += (p[l] * wi[r][l] + p[l + TILE_LANES] * wi[r][l + TILE_LANES]) +
-                                           (p[l + 2 * TILE_LANES] * wi[r][l + 2 * TILE_LANES] +
-                                            p[l + 3 * TILE_LANES] * wi[r][l + 3 * TILE_LANES]);
-              }
-            }
+        TILE_UNROLL
+        for (int r = 0; r < width; r++) TileAdd(y + first * width + r, width, lanes, yi[a][r]);
+      }
+    }
+    for (long j = 0; both && j < cols * width; j++) u[j0 * width + j] += TileFold(uj[j]);
+  }
+}
+
+/* ---- a block of profiles: k[j * TILE_BLOCK + i], whole passes of rows */
+TILE_INLINE void TileBlock_Inline(GramRadial type, int few, int dim, long m, long n,
+                                  const gram_scalar *restrict x, long ldx, const gram_scalar *restrict z,
+                                  long ldz, gram_scalar *restrict k)
+{
+  for (long i0 = 0; i0 < m; i0 += TILE_ROWS) {
+    TileRows rows;
+
+    TileRowsLoad(&rows, few, TILE_VECS, x + i0, ldx);
+    for (long j = 0; j < n; j++) {
+      gram_real s[TILE_VECS];
+
+      TileDistances(&rows, few, TILE_VECS, dim, ldx, z + j, ldz, s);
+      TILE_UNROLL
+      for (int a = 0; a < TILE_VECS; a++)
+        TileStore(k + j * TILE_BLOCK + i0 + a * TILE_LANES, RadialEval(type, s[a]));
+    }
+  }
+}
+
+#define TILE_DIMS(COPY, type)   \
+  switch (dim) {                \
+  case 1: COPY(type, 1)         \
+  case 2: COPY(type, 2)         \
+  case 3: COPY(type, 3)         \
+  default: COPY(type, TILE_ANY) \
+  }
+
+static void TileBlock(GramRadial type, int dim, long m, long n, const gram_scalar *x, long ldx,
+                      const gram_scalar *z, long ldz, gram_scalar *k)
+{
+#define TILE_BLOCK_COPY(type, few)                           \
+  TileBlock_Inline(type, few, dim, m, n, x, ldx, z, ldz, k); \
+  return;
+#define TILE_BLOCK_CASE(UPPER, Camel, name, twonu, order, unit) \
+  case GRAM_RADIAL_##UPPER: TILE_DIMS(TILE_BLOCK_COPY, GRAM_RADIAL_##UPPER)
+  switch (type) {
+    GRAM_RADIAL_LIST(TILE_BLOCK_CASE)
+  default: return;
+  }
+}
+
+/* rows of the product at once, each with two vectors of sums: half of the registers */
+#if GRAM_VECTOR_BYTES == 64
+  #define TILE_HELD 8
+#else
+  #define TILE_HELD 4
+#endif
+
+/* c[i * width + r] += sum over k of a[i * si + k * sk] b[k * ldb + r], TILE_HELD values of i, vecs vectors of r */
+TILE_INLINE void TileMultiply_Inline(int vecs, long rows, long n, const gram_scalar *restrict a, long si,
+                                     long sk, const gram_scalar *restrict b, long ldb, double *restrict c,
+                                     long width, long lanes)
+{
+  gram_real sum[TILE_HELD][2];
+
+  TILE_UNROLL
+  for (int i = 0; i < TILE_HELD; i++) sum[i][0] = sum[i][1] = (gram_real){0};
+  for (long k = 0; k < n; k++) {
+    const gram_real b0 = TileLoad(b + k * ldb), b1 = vecs > 1 ? TileLoad(b + k * ldb + TILE_LANES) : b0;
+
+    TILE_UNROLL
+    for (int i = 0; i < TILE_HELD; i++) {
+      const gram_scalar ai = a[i * si + k * sk];
+
+      sum[i][0] += ai * b0;
+      if (vecs > 1) sum[i][1] += ai * b1;
+    }
+  }
+  TILE_UNROLL
+  for (int i = 0; i < TILE_HELD; i++) {
+    if (i >= rows) return;
+    TileAdd(c + i * width, 1, TileAtMost(lanes, TILE_LANES), sum[i][0]);
+    if (vecs > 1)
+      TileAdd(c + i * width + TILE_LANES, 1, TileAtMost(lanes - TILE_LANES, TILE_LANES), sum[i][1]);
+  }
+}
+
+/* C += A B for a block: A(i, k) = a[i * si + k * sk], m x n (readable up to TILE_BLOCK), B [n][ldb] padded with
+   zeros to whole vectors, C [m][width] */
+static void TileMultiply(long m, long n, const gram_scalar *a, long si, long sk, const gram_scalar *b,
+                         long ldb, double *c, long width)
+{
+  for (long r = 0; r < width; r += 2 * TILE_LANES) {
+    for (long i = 0; i < m; i += TILE_HELD) {
+      const long rows = TileAtMost(m - i, TILE_HELD), lanes = width - r;
+
+      if (lanes > TILE_LANES) {
+        TileMultiply_Inline(2, rows, n, a + i * si, si, sk, b + r, ldb, c + i * width + r, width, lanes);
+      } else TileMultiply_Inline(1, rows, n, a + i * si, si, sk, b + r, ldb, c + i * width + r, width, lanes);
+    }
+  }
+}
+
+/* [n][width] to [n][ld], zeros behind width */
+static void TilePad(long n, long width, const gram_scalar *v, gram_scalar *padded, long ld)
+{
+  for (long j = 0; j < n; j++) {
+    for (long r = 0; r < ld; r++) padded[j * ld + r] = r < width ? v[j * width + r] : 0;
+  }
+}
+
+static void TilePanels(GramRadial type, int dim, int width, long m, long n, const gram_scalar *x, long ldx,
+                       const gram_scalar *z, long ldz, const gram_scalar *v, double *y, const gram_scalar *w,
+                       double *u)
+{
+  const long  ld = (width + TILE_LANES - 1) / TILE_LANES * TILE_LANES;
+  gram_scalar k[TILE_BLOCK * TILE_BLOCK] __attribute__((aligned(64)));
+  gram_scalar vj[TILE_BLOCK * GRAM_TILE_WIDTH] __attribute__((aligned(64)));
+  gram_scalar wi[TILE_BLOCK * GRAM_TILE_WIDTH] __attribute__((aligned(64)));
+
+  for (long j = 0; j < n; j += TILE_BLOCK) {
+    const long cols = TileAtMost(n - j, TILE_BLOCK);
+
+    TilePad(cols, width, v + j * width, vj, ld);
+    for (long i = 0; i < m; i += TILE_BLOCK) {
+      const long rows = TileAtMost(m - i, TILE_BLOCK);
+
+      TileBlock(type, dim, rows, cols, x + i, ldx, z + j, ldz, k);
+      TileMultiply(rows, cols, k, 1, TILE_BLOCK, vj, ld, y + i * width, width);
+      if (!w) continue;
+      TilePad(rows, width, w + i * width, wi, ld);
+      TileMultiply(cols, rows, k, TILE_BLOCK, 1, wi, ld, u + j * width, width);
+    }
+  }
+}
+
+static void TileValues(GramRadial type, int dim, int width, long m, long n, const void *x, long ldx,
+                       const void *z, long ldz, const void *v, double *y, const void *w, double *u)
+{
+  gram_real
+      uj[2 * TILE_COLS]; /* sums of the transposed product, one for all copies below: stacks are small */
+
+  if (width > 2) {
+    TilePanels(type, dim, width, m, n, x, ldx, z, ldz, v, y, w, u);
+    return;
+  }
+/* vectors of rows at once: four, but where a Gaussian fits whole into 32 registers one at a time spills nothing */
+#define TILE_VECS_OF(type, few) \
+  (GRAM_VECTOR_BYTES == 64 && (type) == GRAM_RADIAL_GAUSSIAN && (few) != TILE_ANY ? 1 : TILE_VECS)
+#define TILE_VALUE_WIDTH(type, few, vecs, width)                                                    \
+  if (w) TileValue_Inline(type, few, vecs, width, dim, true, m, n, x, ldx, z, ldz, v, y, w, u, uj); \
+  else TileValue_Inline(type, few, vecs, width, dim, false, m, n, x, ldx, z, ldz, v, y, NULL, NULL, NULL);
+#define TILE_VALUE_COPY(type, few)                                    \
+  if (width == 1) {                                                   \
+    TILE_VALUE_WIDTH(type, few, TILE_VECS_OF(type, few), 1)           \
+  } else {                                                            \
+    TILE_VALUE_WIDTH(type, few, (TILE_VECS_OF(type, few) + 1) / 2, 2) \
+  }                                                                   \
+  return;
+#define TILE_VALUE_CASE(UPPER, Camel, name, twonu, order, unit) \
+  case GRAM_RADIAL_##UPPER: TILE_DIMS(TILE_VALUE_COPY, GRAM_RADIAL_##UPPER)
+  switch (type) {
+    GRAM_RADIAL_LIST(TILE_VALUE_CASE)
+  default: return;
+  }
+}
+
+static void TileEntries(GramRadial type, int dim, long m, long n, const void *x_any, long ldx,
+                        const void *z_any, long ldz, double *a, long lda)
+{
+  const gram_scalar *x = (const gram_scalar *)x_any, *z = (const gram_scalar *)z_any;
+  gram_scalar        k[TILE_BLOCK * TILE_BLOCK] __attribute__((aligned(64)));
+
+  for (long j = 0; j < n; j += TILE_BLOCK) {
+    const long cols = TileAtMost(n - j, TILE_BLOCK);
+
+    for (long i = 0; i < m; i += TILE_BLOCK) {
+      const long rows = TileAtMost(m - i, TILE_BLOCK);
+
+      TileBlock(type, dim, rows, cols, x + i, ldx, z + j, ldz, k);
+      for (long c = 0; c < cols; c++) {
+        for (long r = 0; r < rows; r++) a[(j + c) * lda + i + r] = k[c * TILE_BLOCK + r];
+      }
+    }
+  }
+}
+
+/* ---- values and gradients, one right-hand side at a time: the work on gradients outweighs the profile's */
+
+#define TILE_PAIR    2 /* vectors of rows at once */
+#define TILE_NUMBERS (1 + GRAM_TILE_DIM)
+
+/* x_c - z_c of the a-th vector of rows */
+TILE_INLINE gram_real TileDifference(const TileRows *rows, int few, int c, int a, long ldx,
+                                     const gram_scalar *zj, long ldz)
+{
+  const gram_scalar zc = zj[c * ldz];
+
+  if (few == TILE_ANY) return TileLoad(rows->x + c * ldx + a * TILE_LANES) - zc;
+  return (c == 0 ? rows->x0[a] : c == 1 ? rows->x1[a] : rows->x2[a]) - zc;
+}
+
+/* a, b: numbers a row, a column carries; width: distance of two of them; uj: room for TILE_BLOCK * 4 and for
+   8 * TILE_NUMBERS vectors */
+TILE_INLINE void TileDerivative_Inline(GramRadial type, int few, int dim_any, bool both, bool rows_gradient,
+                                       bool cols_gradient, long width, long m, long n,
+                                       const gram_scalar *restrict x, long ldx, const gram_scalar *restrict z,
+                                       long ldz, const gram_scalar *restrict v, double *restrict y,
+                                       const gram_scalar *restrict w, double *restrict u,
+                                       gram_real *restrict uj)
+{
+  const int  dim = few == TILE_ANY ? dim_any : few;
+  const long a = rows_gradient ? 1 + dim : 1, b = cols_gradient ? 1 + dim : 1,
+             step = few == TILE_ANY ? 8 : TILE_BLOCK;
+  gram_real few_y[4][TILE_PAIR], few_w[4][TILE_PAIR], any_y[TILE_NUMBERS][TILE_PAIR],
+      any_w[TILE_NUMBERS][TILE_PAIR];
+  gram_real(*const yi)[TILE_PAIR] = few == TILE_ANY ? any_y : few_y;
+  gram_real(*const wi)[TILE_PAIR] = few == TILE_ANY ? any_w : few_w;
+
+  for (long j0 = 0; j0 < n; j0 += step) {
+    const long cols = TileAtMost(n - j0, step);
+
+    for (long k = 0; both && k < cols * b; k++) uj[k] = (gram_real){0};
+    for (long i0 = 0; i0 < m; i0 += TILE_PAIR * TILE_LANES) {
+      TileRows rows;
+
+      TileRowsLoad(&rows, few, TILE_PAIR, x + i0, ldx);
+      for (int k = 0; k < a; k++) {
+        TILE_UNROLL
+        for (int p = 0; p < TILE_PAIR; p++) {
+          const long first = i0 + p * TILE_LANES;
+
+          yi[k][p] = (gram_real){0};
+          if (both)
+            wi[k][p] = TileGather(w + (first * a + k) * width, a * width, TileAtMost(m - first, TILE_LANES));
+        }
+      }
+      for (long j = 0; j < cols; j++) {
+        const gram_scalar *vj = v + (j0 + j) * b * width, *zj = z + j0 + j;
+        gram_real          s[TILE_VECS];
+
+        TileDistances(&rows, few, TILE_PAIR, dim, ldx, zj, ldz, s);
+        TILE_UNROLL
+        for (int p = 0; p < TILE_PAIR; p++) {
+          const GramJet jet = RadialJet(type, s[p]);
+          gram_real     g = {0}, h = {0}, to_x, to_z;
+
+          /* g = d'v, h = d'w over the gradients */
+          for (int c = 0; c < dim; c++) {
+            const gram_real d = TileDifference(&rows, few, c, p, ldx, zj, ldz);
+
+            if (cols_gradient) g += d * vj[(1 + c) * width];
+            if (both && rows_gradient) h += d * wi[1 + c][p];
+          }
+          yi[0][p] += jet.phi * vj[0] - jet.first * g;
+          to_x = jet.first * vj[0] - jet.second * g;
+          if (both) {
+            uj[j * b] += jet.phi * wi[0][p] + jet.first * h;
+            to_z = jet.first * wi[0][p] + jet.second * h;
+          }
+          for (int c = 0; c < dim; c++) {
+            const gram_real d = TileDifference(&rows, few, c, p, ldx, zj, ldz);
+
+            if (rows_gradient) yi[1 + c][p] += d * to_x;
+            if (rows_gradient && cols_gradient) yi[1 + c][p] -= jet.first * vj[(1 + c) * width];
+            if (both && cols_gradient) uj[j * b + 1 + c] -= d * to_z;
+            if (both && cols_gradient && rows_gradient) uj[j * b + 1 + c] -= jet.first * wi[1 + c][p];
           }
         }
       }
-      for (long l = 0; l < rows; l++) {
-        for (int r = 0; r < width; r++) y[(i0 + l) * width + r] += yi[r][l];
+      for (int k = 0; k < a; k++) {
+        TILE_UNROLL
+        for (int p = 0; p < TILE_PAIR; p++) {
+          const long first = i0 + p * TILE_LANES;
+
+          TileAdd(y + (first * a + k) * width, a * width, TileAtMost(m - first, TILE_LANES), yi[k][p]);
+        }
       }
     }
-    for (long j = 0; both && j < cols; j++) {
-      for (int r = 0; r < width; r++) {
-        double sum = 0;
+    for (long k = 0; both && k < cols * b; k++) u[(j0 * b + k) * width] += TileFold(uj[k]);
+  }
+}
 
-        for (int l = 0; l < TILE_LANES; l++) sum += uj[(j * width + r) * TILE_LANES + l];
-        u[(j0 + j) * width + r] += sum;
-      }
+static void TileDerivatives(GramRadial type, int dim, int rows, int cols, int width, long m, long n,
+                            const void *x, long ldx, const void *z, long ldz, const void *v_any, double *y,
+                            const void *w_any, double *u)
+{
+  const gram_scalar *v = (const gram_scalar *)v_any, *w = (const gram_scalar *)w_any;
+  gram_real          uj[8 * TILE_NUMBERS];
+
+#define TILE_DERIVATIVE_COPY(type, few)                                                                 \
+  if (w)                                                                                                \
+    TileDerivative_Inline(type, few, dim, true, rows, cols, width, m, n, x, ldx, z, ldz, v + r, y + r,  \
+                          w + r, u + r, uj);                                                            \
+  else                                                                                                  \
+    TileDerivative_Inline(type, few, dim, false, rows, cols, width, m, n, x, ldx, z, ldz, v + r, y + r, \
+                          NULL, NULL, NULL);                                                            \
+  break;
+#define TILE_DERIVATIVE_CASE(UPPER, Camel, name, twonu, order, unit) \
+  case GRAM_RADIAL_##UPPER: TILE_DIMS(TILE_DERIVATIVE_COPY, GRAM_RADIAL_##UPPER) break;
+  for (int r = 0; r < width; r++) {
+    switch (type) {
+      GRAM_RADIAL_LIST(TILE_DERIVATIVE_CASE)
+    default: return;
     }
   }
 }
 
-static inline __attribute__((always_inline)) void TileEntries_Inline(GramRadial type, int dim, long m, long n,
-                                                                     const gram_real *restrict x, long ldx,
-                                                                     const gram_real *restrict z, long ldz,
-                                                                     double *restrict a, long          lda)
+static double TileMulAdd(long steps, double *sum)
 {
-  for (long i0 = 0; i0 < m; i0 += TILE_ROWS) {
-    const long rows = m - i0 < TILE_ROWS ? m - i0 : TILE_ROWS;
+  gram_real a[24], total = {0};
 
-    for (long j = 0; j < n; j++) {
-      gram_real s[TILE_ROWS];
-
-      TileDistances(dim, x + i0, ldx, z + j, ldz, s);
-#pragma omp simd
-      for (int l = 0; l < TILE_ROWS; l++) s[l] = RadialEval(type, s[l]);
-      for (long l = 0; l < rows; l++) a[j * lda + i0 + l] = s[l];
-    }
+  for (int k = 0; k < 24; k++) a[k] = GRAM_C(k) - (gram_real){0};
+  for (long i = 0; i < steps; i++) {
+#pragma GCC unroll 24
+    for (int k = 0; k < 24; k++) a[k] = a[k] * GRAM_C(0.999999) + GRAM_C(1e-6);
   }
+  for (int k = 0; k < 24; k++) total += a[k];
+  *sum = TileFold(total);
+  return 24.0 * TILE_LANES * (double)steps;
 }
 
-/* literals for the profile, for up to three coordinates, for one right-hand side and for the transposed product */
-#define TILE_BOTH(T, D, W)                                                                \
-  if (w) TileApply_Inline(T, D, dim, W, true, m, n, x, ldx, z, ldz, v, y, w, u, uj);      \
-  else TileApply_Inline(T, D, dim, W, false, m, n, x, ldx, z, ldz, v, y, NULL, NULL, uj); \
-  return;
-#define TILE_CASE_APPLY(UPPER, Camel, name, twonu, order, unit) \
-  case GRAM_RADIAL_##UPPER:                                     \
-    if (width > 1) {                                            \
-      TILE_BOTH(GRAM_RADIAL_##UPPER, TILE_ANY, width)           \
-    }                                                           \
-    switch (dim) {                                              \
-    case 1: TILE_BOTH(GRAM_RADIAL_##UPPER, 1, 1)                \
-    case 2: TILE_BOTH(GRAM_RADIAL_##UPPER, 2, 1)                \
-    case 3: TILE_BOTH(GRAM_RADIAL_##UPPER, 3, 1)                \
-    default: TILE_BOTH(GRAM_RADIAL_##UPPER, TILE_ANY, 1)        \
-    }
-#define TILE_CASE_ENTRIES(UPPER, Camel, name, twonu, order, unit)               \
-  case GRAM_RADIAL_##UPPER:                                                     \
-    TileEntries_Inline(GRAM_RADIAL_##UPPER, dim, m, n, x, ldx, z, ldz, a, lda); \
-    return;
-
-void TILE_NAME(GramTileApply)(GramRadial type, int dim, int width, long m, long n, const gram_real *x,
-                              long ldx, const gram_real *z, long ldz, const gram_real *v, double *y,
-                              const gram_real *w, double *u)
-{
-  /* sums of the transposed product, one for all copies below: stacks are small */
-  gram_real uj[TILE_COLS * GRAM_TILE_WIDTH * TILE_LANES] __attribute__((aligned(64)));
-
-  switch (type) {
-    GRAM_RADIAL_LIST(TILE_CASE_APPLY)
-  default: return;
-  }
-}
-
-void TILE_NAME(GramTileEntries)(GramRadial type, int dim, long m, long n, const gram_real *x, long ldx,
-                                const gram_real *z, long ldz, double *a, long lda)
-{
-  switch (type) {
-    GRAM_RADIAL_LIST(TILE_CASE_ENTRIES)
-  default: return;
-  }
-}
+const GramTileCode TILE_NAME(GramTileCode) = {TileValues, TileDerivatives, TileEntries, TileMulAdd};
