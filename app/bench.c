@@ -159,14 +159,14 @@ static PetscErrorCode PlanCheck(MPI_Comm comm, const Plan *plan)
                      " are more than %" PetscInt_FMT " numbers",
                      plan->rhs[j], plan->sizes[i], PETSC_MAX_INT);
   }
+  PetscCall(GramBackendCreateFromOptions(comm, &backend)); /* is it there? */
+  PetscCall(GramBackendDestroy(&backend));
   PetscCall(CheckPrecisions(comm, plan));
   GramCheckInput(plan->n_kernels <= LIST, comm, "bench.kernels: more than %d words", LIST);
   for (PetscInt i = 0; i < plan->n_kernels; i++) {
     for (PetscInt j = 0; j < plan->n_dims; j++)
       PetscCall(KernelByName(comm, plan->kernels[i], plan->dims[j], &c));
   }
-  PetscCall(GramBackendCreateFromOptions(comm, &backend)); /* is it there? */
-  PetscCall(GramBackendDestroy(&backend));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -121,6 +121,7 @@ BAD = [("-bench_kernels", "gaussian,gausian", r"bench\.kernels.*gausian.*\bgauss
        ("-bench_repeats", "-3", r"bench\.repeats.*-3"),
        ("-bench_repeats", "0", r"bench\.repeats.*\b0\b"),
        ("-bench_precisions", "double,half", r"bench\.precisions.*half.*double"),
+       ("-product_precision", "quadruple", r"product\.precision.*quadruple.*double"),
        ("-bench_kind", "products", r"bench\.kind.*products.*product, solve"),
        ("-bench_symmetric", "maybe", r"bench\.symmetric.*maybe.*both"),
        ("-bench_size", "100", r"bench\.size.*did you mean 'bench\.sizes'"),
