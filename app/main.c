@@ -15,6 +15,7 @@ static const char usage[] =
     "\n"
     "  solve    fit a model, write it; predict at targets when they are given\n"
     "  predict  evaluate a model at targets\n"
+    "  bench    time products and solves; one JSON object per line per case\n"
     "  info     what this build and this machine can do (no config)\n"
     "\n"
     "Any key of a config can be given on the command line: kernel: {nu: 2.5} is -kernel_nu 2.5.\n"
@@ -23,10 +24,12 @@ static const char usage[] =
 static const struct {
   const char *name;
   PetscErrorCode (*run)(MPI_Comm, PetscBool *);
+  const char *config; /* an example, named when a verb that needs one is given none */
 } verbs[] = {
-    {"solve", GramVerbSolve},
-    {"predict", GramVerbPredict},
-    {"info", GramVerbInfo},
+    {"solve", GramVerbSolve, NULL},
+    {"predict", GramVerbPredict, NULL},
+    {"bench", GramVerbBench, "configs/bench_products.yaml"},
+    {"info", GramVerbInfo, NULL},
 };
 
 enum { EXIT_DONE = 0, EXIT_INPUT = 2, EXIT_UNCONVERGED = 3, EXIT_RESOURCE = 4 };
@@ -124,7 +127,10 @@ int main(int argc, char **argv)
   }
   for (; verb < PETSC_STATIC_ARRAY_LENGTH(verbs) && strcmp(command.verb, verbs[verb].name); verb++) continue;
   if (verb == PETSC_STATIC_ARRAY_LENGTH(verbs)) {
-    (void)snprintf(problem, sizeof problem, "unknown verb '%s' (solve, predict, info)", command.verb);
+    (void)snprintf(problem, sizeof problem, "unknown verb '%s' (solve, predict, bench, info)", command.verb);
+  } else if (verbs[verb].config && !command.n_configs && !problem[0]) {
+    (void)snprintf(problem, sizeof problem, "%s: no config given, such as %s", command.verb,
+                   verbs[verb].config);
   }
   if (problem[0]) return Refuse(problem);
   GramConfigsInspect(MPI_COMM_WORLD, &command, problem, sizeof problem);

@@ -1,8 +1,8 @@
 #include <stdarg.h>
-#include <sys/resource.h>
 
 #include <petsctime.h>
 
+#include "memory.h"
 #include "progress.h"
 #include "result.h"
 #include "version.h"
@@ -65,8 +65,7 @@ PetscErrorCode GramRunEnd(MPI_Comm comm, GramBackend backend, GramRun *run)
 {
   PetscMPIInt    size;
   GramPrecision  precision;
-  struct rusage  usage;
-  PetscLogDouble now, bytes;
+  PetscLogDouble now;
   char          *options;
 
   PetscFunctionBegin;
@@ -78,8 +77,7 @@ PetscErrorCode GramRunEnd(MPI_Comm comm, GramBackend backend, GramRun *run)
   run->options   = options;
   run->precision = GramPrecisionName(precision);
   run->ranks     = size;
-  bytes          = getrusage(RUSAGE_SELF, &usage) ? 0 : 1024.0 * (PetscLogDouble)usage.ru_maxrss;
-  PetscCallMPI(MPI_Allreduce(&bytes, &run->peak_memory_bytes, 1, MPI_DOUBLE, MPI_SUM, comm));
+  PetscCall(GramMemoryPeak(comm, &run->peak_memory_bytes));
   PetscCall(PetscTime(&now));
   run->total_seconds = now - begun;
   { /* attributes must be the same on all ranks: the slowest one's clocks */

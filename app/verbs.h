@@ -12,4 +12,5 @@
 **/
 PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged);
 PetscErrorCode GramVerbPredict(MPI_Comm comm, PetscBool *converged);
+PetscErrorCode GramVerbBench(MPI_Comm comm, PetscBool *converged);
 PetscErrorCode GramVerbInfo(MPI_Comm comm, PetscBool *converged);

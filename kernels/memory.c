@@ -1,7 +1,11 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
+#if defined(__GLIBC__)
+  #include <malloc.h>
+#endif
 
 #include "memory.h"
 
@@ -84,4 +88,26 @@ PetscErrorCode GramMemoryCheck(MPI_Comm comm, PetscInt n, PetscLogDouble bytes, 
     PetscCall(
         PetscSNPrintf(line, size, "%s, %.3g GB of the %.3g GB available", what, need * 1e-9, have * 1e-9));
   PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramMemoryPeak(MPI_Comm comm, PetscLogDouble *bytes)
+{
+  struct rusage  usage;
+  PetscLogDouble mine = getrusage(RUSAGE_SELF, &usage) ? 0 : 1024.0 * (PetscLogDouble)usage.ru_maxrss;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Allreduce(&mine, bytes, 1, MPI_DOUBLE, MPI_SUM, comm));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+void GramMemoryPeakReset(void)
+{
+  FILE *file;
+
+#if defined(__GLIBC__)
+  (void)malloc_trim(0); /* what was freed is no part of the next peak */
+#endif
+  file = fopen("/proc/self/clear_refs", "w");
+  if (file) (void)fputs("5", file); /* proc(5): resets VmHWM, which ru_maxrss reports */
+  if (file) (void)fclose(file);
 }

@@ -1,4 +1,4 @@
-/* Will it fit? Asked before the memory is taken, since a node that runs out kills without a word. */
+/* Will it fit? Asked before the memory is taken, since a node that runs out kills without a word. And what was taken. */
 #pragma once
 
 #include "gram.h"
@@ -23,3 +23,14 @@ PetscErrorCode GramMemoryFits(MPI_Comm comm, PetscLogDouble bytes, PetscBool *fi
 **/
 PetscErrorCode GramMemoryCheck(MPI_Comm comm, PetscInt n, PetscLogDouble bytes, const char *what, char line[],
                                size_t size);
+
+/**
+  GramMemoryPeak - The most bytes that were resident since the last GramMemoryPeakReset(), summed over the ranks.
+
+  Collective.
+**/
+PetscErrorCode GramMemoryPeak(MPI_Comm comm, PetscLogDouble *bytes);
+
+/* Starts the peak of this process again from what is resident now; where the system does not let it, the peak stays
+   that since the start. Not collective. */
+void GramMemoryPeakReset(void);

@@ -1,5 +1,6 @@
 """Every command of README.md's sh blocks runs, in order, and every config runs on a part of its data."""
 import glob
+import json
 import os
 import re
 import shutil
@@ -11,7 +12,8 @@ import h5py
 import gramarye as g
 
 # what makes a config small enough for a test; everything else is as in the file
-SMALLER = {"quickstart": "-data_limit 1500", "satellite": "-data_limit 1500", "protein": "-data_limit 1500"}
+SMALLER = {"quickstart": "-data_limit 1500", "satellite": "-data_limit 1500", "protein": "-data_limit 1500",
+           "bench_products": "-bench_repeats 1", "bench_solves": "-bench_repeats 1"}
 
 
 def shell(args, line, cwd, folder):
@@ -42,6 +44,10 @@ def main():
             output = os.path.join(root, "configs", "results", "geoid.h5") if name == "quickstart" else output
             p = shell(args, f"mpiexec -n 2 build/gramarye {verb} configs/{name}.yaml {SMALLER.get(name, '')}", root, root)
             g.check(p.returncode == 0, f"configs/{name}.yaml: exit code {p.returncode}: {p.stderr.strip()}")
+            if verb == "bench":
+                cases = [json.loads(line) for line in p.stdout.splitlines()]
+                g.check(cases and all(case["kind"] in name for case in cases), f"configs/{name}.yaml: {p.stdout[:200]}")
+                continue
             if g.check(os.path.exists(output), f"configs/{name}.yaml: no {output}"):
                 with h5py.File(output) as f:
                     g.check("target/mean" in f, f"configs/{name}.yaml: no prediction")
