@@ -564,20 +564,10 @@ static void AddNumber(Line *line, const char *name, double value)
   Add(line, name, PetscIsInfOrNanReal(value) ? "null" : text, PETSC_FALSE);
 }
 
-/* What the processors could do, and what of it a pair needs; 0: unknown. */
-static PetscErrorCode FmaModel(const Case *c, PetscLogDouble *peak, PetscLogDouble *per_pair)
-{
-  PetscFunctionBegin;
-  (void)c;
-  *peak     = 0; /* GramBackendMeasurePeak(c->backend, peak) */
-  *per_pair = 0; /* GramBackendFmaPerPair(&c->kernel, c->q, c->symmetric) */
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
 /* The work of one product, over all ranks. */
-static PetscErrorCode AddWork(MPI_Comm comm, const Case *c, Line *line)
+static PetscErrorCode AddWork(MPI_Comm comm, const Plan *plan, const Case *c, Line *line)
 {
-  PetscLogDouble work[4], most, per_pair;
+  PetscLogDouble work[4], most;
   GramMatStats   stats;
 
   PetscFunctionBegin;
@@ -587,16 +577,21 @@ static PetscErrorCode AddWork(MPI_Comm comm, const Case *c, Line *line)
   work[0] = most = stats.evaluated / stats.products;
   work[1]        = stats.skipped / stats.products;
   work[2]        = stats.bytes / stats.products;
-  PetscCall(FmaModel(c, work + 3, &per_pair));
+  PetscCall(GramBackendMeasurePeak(c->backend, work + 3));
   PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, work, 4, MPI_DOUBLE, MPI_SUM, comm));
   PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &most, 1, MPI_DOUBLE, MPI_MAX, comm));
   AddNumber(line, "evaluated_pairs", work[0]);
   AddNumber(line, "evaluated_pairs_max_rank", most);
   AddNumber(line, "skipped_pairs", work[1]);
   AddNumber(line, "bytes_communicated", work[2]);
-  if (work[3] > 0) {
+  if (work[3] > 0 &&
+      stats.products) { /* of the bound that multiply-adds set; a solve does more than products */
     AddNumber(line, "fma_per_second", work[3]);
-    AddNumber(line, "fma_fraction", per_pair * work[0] / c->seconds / work[3]);
+    if (!plan->solve) {
+      AddNumber(line, "fma_fraction",
+                GramBackendFmaPerPair(c->backend, &c->kernel, c->q, c->symmetric) * work[0] / c->seconds /
+                    work[3]);
+    }
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -643,7 +638,7 @@ static PetscErrorCode CasePrint(MPI_Comm comm, const Plan *plan, const Case *c)
     AddText(&line, "reason", c->report.reason);
   }
   AddNumber(&line, "pairs_per_second", n * n / c->seconds);
-  PetscCall(AddWork(comm, c, &line));
+  PetscCall(AddWork(comm, plan, c, &line));
   AddNumber(&line, "relative_error", error);
   AddNumber(&line, "peak_memory_bytes", peak);
   AddNumber(&line, "seed", SEED);
