@@ -35,7 +35,7 @@ PetscErrorCode GramVerbPredict(MPI_Comm comm, PetscBool *converged)
   /* the prediction */
   PetscCall(PetscMalloc1((size_t)model.n_local * (size_t)model.scaling.dim, &x));
   PetscCall(GramScalingApply(&model.scaling, model.n_local, model.dim_file, model.x_file, x));
-  PetscCall(GramPointsCreate(comm, model.scaling.dim, model.n_local, x, model.kernel.length_scale, &X));
+  PetscCall(GramPointsCreate(comm, model.scaling.dim, model.n_local, x, model.kernel.length_scale, 1, &X));
   PetscCall(GramPanelFromInput(X, model.q, model.coefficients, &C));
   PetscCall(GramPredictAt(X, &model.kernel, backend, C, &targets, &mean));
   PetscCall(GramRunLap(&run.predict_seconds));

@@ -105,7 +105,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
   PetscCall(GramKernelSetFromOptions(comm, data.dim, &model.kernel));
   PetscCall(GramBackendCreateFromOptions(comm, &backend));
   PetscCall(GramBackendGetInfo(backend, NULL, &detail, NULL));
-  PetscCall(GramPointsCreate(comm, data.dim, data.n_local, data.x, model.kernel.length_scale, &X));
+  PetscCall(GramPointsCreate(comm, data.dim, data.n_local, data.x, model.kernel.length_scale, 1, &X));
   PetscCall(RefuseDuplicates(&data, X, &model.kernel));
   PetscCall(GramPanelFromInput(X, data.q, data.y, &Y));
   PetscCall(GramRunLap(&run.read_seconds));
