@@ -429,6 +429,19 @@ PetscErrorCode GramScheduleFromOptions(MPI_Comm comm, GramSchedule *schedule)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+PetscLogDouble GramScheduleBytes(const GramSchedule *s, PetscInt n, PetscInt dim, PetscInt q)
+{
+  const PetscLogDouble held   = (PetscLogDouble)n / s->pr + (PetscLogDouble)n / s->pc; /* R and C */
+  PetscLogDouble       copies = 2.0 * n, sums = 2.0 * n; /* of points, of panels */
+
+  if (s->reproducible) sums = 3.0 * n + GRAM_FOLDS * held;
+  else if (s->pc > 1) {
+    copies += held;
+    sums = 2 * held;
+  }
+  return 8 * (copies * dim + sums * q);
+}
+
 static PetscErrorCode MatDestroy_Gram(Mat A)
 {
   GramShell *s;

@@ -27,6 +27,9 @@ typedef struct {
 **/
 PetscErrorCode GramScheduleFromOptions(MPI_Comm comm, GramSchedule *schedule);
 
+/* Bytes a rank needs for a Mat of n points and products of q columns, while it is made included. Not collective. */
+PetscLogDouble GramScheduleBytes(const GramSchedule *schedule, PetscInt n, PetscInt dim, PetscInt q);
+
 /**
   GramMatCreate - Wrap A[i][j] = k(x_i, x_j) + alpha (i == j) in a PETSc Mat.
 
