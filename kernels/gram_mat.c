@@ -609,6 +609,7 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
   s->m_local = s->n_local;
   m          = s->n;
   if (targets) { /* each row is summed where it lives, over the blocks in their order: reproducible as it is */
+    if (s->schedule.reproducible) s->schedule.tolerance = 0;
     PetscCall(GramPointsGetSizes(targets, NULL, NULL, &m, &s->m_local, NULL));
     s->schedule.pr           = size;
     s->schedule.pc           = 1;

@@ -169,7 +169,7 @@ static PetscErrorCode Grids(PetscInt n, PetscInt q, const GramKernel *kernel, Pe
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* a Krylov method on all ranks, n_x iterates of it: x, number of iterations and norms are those of one rank */
+/* what a Krylov method makes of b on comm: x, the number of iterations, the last norm */
 static PetscErrorCode Krylov(MPI_Comm comm, const char *type, PetscInt n, const GramKernel *kernel, Vec *x,
                              PetscInt *iterations, PetscReal *norm)
 {
@@ -204,6 +204,7 @@ static PetscErrorCode Krylov(MPI_Comm comm, const char *type, PetscInt n, const 
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* all of it on every grid of all ranks against one rank alone, bit by bit */
 static PetscErrorCode KrylovGrids(const char *type, PetscInt n, const GramKernel *kernel)
 {
   PetscMPIInt      size;
