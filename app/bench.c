@@ -254,11 +254,13 @@ static PetscErrorCode CaseCheckMemory(MPI_Comm comm, const Plan *plan, const Cas
 /* Row i of the input is the same on any number of ranks, and so is its place on the curve. */
 static PetscErrorCode PointsCreate(MPI_Comm comm, Case *c)
 {
-  PetscLayout rows;
-  PetscInt    first, end;
-  PetscReal  *x;
+  PetscLayout  rows;
+  PetscInt     first, end;
+  PetscReal   *x;
+  GramSchedule schedule;
 
   PetscFunctionBegin;
+  PetscCall(GramScheduleFromOptions(comm, &schedule));
   PetscCall(PetscLayoutCreateFromSizes(comm, PETSC_DECIDE, c->n, 1, &rows));
   PetscCall(PetscLayoutGetRange(rows, &first, &end));
   PetscCall(PetscLayoutDestroy(&rows));
@@ -269,7 +271,7 @@ static PetscErrorCode PointsCreate(MPI_Comm comm, Case *c)
   }
   PetscCallMPI(MPI_Barrier(comm));
   c->setup_seconds = -MPI_Wtime();
-  PetscCall(GramPointsCreate(comm, c->dim, end - first, x, c->kernel.length_scale, &c->X));
+  PetscCall(GramPointsCreate(comm, c->dim, end - first, x, c->kernel.length_scale, schedule.block, &c->X));
   c->setup_seconds += MPI_Wtime();
   PetscCall(PetscFree(x));
   PetscFunctionReturn(PETSC_SUCCESS);

@@ -6,22 +6,24 @@
 
 PetscErrorCode GramVerbPredict(MPI_Comm comm, PetscBool *converged)
 {
-  GramModel   model;   /* kernel, points and coefficients, in input order */
-  GramDataset targets; /* where */
-  GramPoints  X;       /* [N, dim] points along the curve, rows spread over the ranks */
-  Mat         C;       /* [N, q] coefficients, laid out as X */
-  GramBackend backend; /* ref, cpu or cuda */
-  GramRun     run;
-  GramH5      file;
-  PetscMPIInt ranks;
-  PetscReal  *x, *mean, rmse, mae;
-  char        path[PETSC_MAX_PATH_LEN];
+  GramModel    model;    /* kernel, points and coefficients, in input order */
+  GramDataset  targets;  /* where */
+  GramPoints   X;        /* [N, dim] points along the curve, rows spread over the ranks */
+  Mat          C;        /* [N, q] coefficients, laid out as X */
+  GramBackend  backend;  /* ref, cpu or cuda */
+  GramSchedule schedule; /* how products are spread over the ranks */
+  GramRun      run;
+  GramH5       file;
+  PetscMPIInt  ranks;
+  PetscReal   *x, *mean, rmse, mae;
+  char         path[PETSC_MAX_PATH_LEN];
 
   PetscFunctionBegin;
   PetscCall(GramRunBegin(&run, "predict"));
 
   /* the model: -model_file; where: -target_* */
   PetscCall(GramOutputFromOptions(comm, path, sizeof path));
+  PetscCall(GramScheduleFromOptions(comm, &schedule));
   PetscCall(GramModelRead(comm, &model));
   PetscCall(GramTargetsRead(comm, &model.scaling, model.dim_file, model.n_local, model.x_file, &targets));
   GramCheckInput(targets.n, comm, "target.file: no file given, and no target.grid");
@@ -35,7 +37,8 @@ PetscErrorCode GramVerbPredict(MPI_Comm comm, PetscBool *converged)
   /* the prediction */
   PetscCall(PetscMalloc1((size_t)model.n_local * (size_t)model.scaling.dim, &x));
   PetscCall(GramScalingApply(&model.scaling, model.n_local, model.dim_file, model.x_file, x));
-  PetscCall(GramPointsCreate(comm, model.scaling.dim, model.n_local, x, model.kernel.length_scale, &X));
+  PetscCall(GramPointsCreate(comm, model.scaling.dim, model.n_local, x, model.kernel.length_scale,
+                             schedule.block, &X));
   PetscCall(GramPanelFromInput(X, model.q, model.coefficients, &C));
   PetscCall(GramPredictAt(X, &model.kernel, backend, C, &targets, &mean));
   PetscCall(GramRunLap(&run.predict_seconds));

@@ -16,8 +16,8 @@ PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend
   Mat                K, M;
 
   PetscFunctionBegin;
-  PetscCall(
-      GramPointsCreate(targets->comm, targets->dim, targets->n_local, targets->x, kernel->length_scale, &T));
+  PetscCall(GramPointsCreate(targets->comm, targets->dim, targets->n_local, targets->x, kernel->length_scale,
+                             1, &T));
   PetscCall(GramPointsGetSizes(T, NULL, NULL, NULL, &m_local, NULL));
   PetscCall(GramPointsGetSizes(X, NULL, NULL, &n, NULL, NULL));
   PetscCall(GramMatCreateCross(T, X, kernel, backend, &K));

@@ -21,9 +21,9 @@ static PetscErrorCode RefuseDuplicates(const GramDataset *data, GramPoints X, co
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* The same matrix in double, for residuals, where the backend's precision is lower. */
+/* The same matrix in double and with every tile, for residuals, where A is less. */
 static PetscErrorCode TrueOperator(MPI_Comm comm, GramPoints X, const GramKernel *kernel, GramBackend backend,
-                                   Mat A, GramBackend *exact, Mat *A_true)
+                                   PetscReal tolerance, Mat A, GramBackend *exact, Mat *A_true)
 {
   const char   *name;
   GramPrecision precision;
@@ -32,11 +32,27 @@ static PetscErrorCode TrueOperator(MPI_Comm comm, GramPoints X, const GramKernel
   PetscCall(GramBackendGetInfo(backend, &name, NULL, &precision));
   *exact  = NULL;
   *A_true = A;
-  if (precision == GRAM_DOUBLE) PetscCall(PetscObjectReference((PetscObject)A));
+  if (precision == GRAM_DOUBLE && tolerance == 0) PetscCall(PetscObjectReference((PetscObject)A));
   else {
-    PetscCall(GramBackendCreate(comm, name, GRAM_DOUBLE, exact));
-    PetscCall(GramMatCreate(X, kernel, *exact, A_true));
+    if (precision != GRAM_DOUBLE) PetscCall(GramBackendCreate(comm, name, GRAM_DOUBLE, exact));
+    PetscCall(GramMatCreate(X, kernel, *exact ? *exact : backend, A_true));
+    PetscCall(GramMatSetTolerance(*A_true, 0));
   }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* the share of A's pairs that its products left out, on all ranks */
+static PetscErrorCode SkippedFraction(Mat A, PetscReal *fraction)
+{
+  GramMatStats   stats;
+  PetscLogDouble pairs[2];
+
+  PetscFunctionBegin;
+  PetscCall(GramMatGetStats(A, &stats));
+  pairs[0] = stats.skipped;
+  pairs[1] = stats.skipped + stats.evaluated;
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, pairs, 2, MPI_DOUBLE, MPI_SUM, PetscObjectComm((PetscObject)A)));
+  *fraction = pairs[1] > 0 ? pairs[0] / pairs[1] : 0;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -47,12 +63,14 @@ static const char *Remedy(const char *reason)
     return "raise ksp.max_it or ridge.alpha, or take solve.method direct";
   if (!strcmp(reason, "indefinite")) return "the matrix is numerically singular: raise ridge.alpha";
   if (!strcmp(reason, "residual"))
-    return "its precision cannot reach ksp.rtol: product.precision double, or a larger ksp.rtol";
+    return "its products cannot reach ksp.rtol: product.precision double, product.tolerance 0, or a larger "
+           "ksp.rtol";
   return "raise ridge.alpha, or take solve.method direct";
 }
 
 static PetscErrorCode Summarize(MPI_Comm comm, const GramDataset *targets, const GramRun *run,
-                                const char *detail, PetscReal rmse, PetscReal mae, const char *path)
+                                const char *detail, PetscReal tolerance, PetscReal rmse, PetscReal mae,
+                                const char *path)
 {
   PetscFunctionBegin;
   PetscCall(GramSay(comm, "solve",
@@ -61,6 +79,9 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramDataset *targets, const
                     run->converged ? "converged" : "NOT CONVERGED", run->iterations));
   PetscCall(GramSay(comm, "residual", "%.3e relative, backward error %.1e (%s)",
                     (double)run->relative_residual, (double)run->backward_error, run->reason));
+  if (run->skipped_fraction > 0)
+    PetscCall(GramSay(comm, "products", "%.3g %% of the pairs skipped (product.tolerance %g)",
+                      100 * (double)run->skipped_fraction, (double)tolerance));
   if (targets->n && PetscIsNanReal(rmse))
     PetscCall(GramSay(comm, "prediction", "%" PetscInt_FMT " targets", targets->n));
   else if (targets->n) {
@@ -81,31 +102,34 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramDataset *targets, const
 
 PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
 {
-  GramDataset data, targets;  /* rows of the files, in input order */
-  GramModel   model;          /* what is written */
-  GramPoints  X;              /* [N, dim] inputs along the curve, rows spread over the ranks */
-  Mat         Y, C;           /* [N, q] values and coefficients, laid out as X */
-  GramBackend backend, exact; /* ref, cpu or cuda; the same in double where backend is not */
-  Mat         A, A_true;      /* [N, N] = K(X, X) + alpha I, never stored */
-  GramReport  report;         /* iterations, true residual, seconds */
-  GramRun     run;            /* the account of all this */
-  GramH5      file;
-  PetscReal  *mean = NULL, rmse = NAN, mae = NAN;
-  const char *detail;
-  char        path[PETSC_MAX_PATH_LEN], line[256];
+  GramDataset  data, targets;  /* rows of the files, in input order */
+  GramModel    model;          /* what is written */
+  GramPoints   X;              /* [N, dim] inputs along the curve, rows spread over the ranks */
+  Mat          Y, C;           /* [N, q] values and coefficients, laid out as X */
+  GramBackend  backend, exact; /* ref, cpu or cuda; the same in double where backend is not */
+  GramSchedule schedule;       /* how products are spread over the ranks */
+  Mat          A, A_true;      /* [N, N] = K(X, X) + alpha I, never stored */
+  GramReport   report;         /* iterations, true residual, seconds */
+  GramRun      run;            /* the account of all this */
+  GramH5       file;
+  PetscReal   *mean = NULL, rmse = NAN, mae = NAN;
+  const char  *detail;
+  char         path[PETSC_MAX_PATH_LEN], line[256];
 
   PetscFunctionBegin;
   PetscCall(GramRunBegin(&run, "solve"));
   PetscCall(PetscMemzero(&model, sizeof model));
 
-  /* the problem: -data_*, -target_*, -kernel_*, -ridge_* */
+  /* the problem: -data_*, -target_*, -kernel_*, -ridge_*; and -product_*, before the data are read */
   PetscCall(GramOutputFromOptions(comm, path, sizeof path));
+  PetscCall(GramScheduleFromOptions(comm, &schedule));
   PetscCall(GramDatasetRead(comm, &data));
   PetscCall(GramTargetsRead(comm, &data.scaling, data.dim_file, data.n_local, data.x_file, &targets));
   PetscCall(GramKernelSetFromOptions(comm, data.dim, &model.kernel));
   PetscCall(GramBackendCreateFromOptions(comm, &backend));
   PetscCall(GramBackendGetInfo(backend, NULL, &detail, NULL));
-  PetscCall(GramPointsCreate(comm, data.dim, data.n_local, data.x, model.kernel.length_scale, &X));
+  PetscCall(
+      GramPointsCreate(comm, data.dim, data.n_local, data.x, model.kernel.length_scale, schedule.block, &X));
   PetscCall(RefuseDuplicates(&data, X, &model.kernel));
   PetscCall(GramPanelFromInput(X, data.q, data.y, &Y));
   PetscCall(GramRunLap(&run.read_seconds));
@@ -122,8 +146,9 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
 
   /* the operator: -backend, -product_*; the solve: -solve_method, -ksp_*, -pc_* */
   PetscCall(GramMatCreate(X, &model.kernel, backend, &A));
-  PetscCall(TrueOperator(comm, X, &model.kernel, backend, A, &exact, &A_true));
+  PetscCall(TrueOperator(comm, X, &model.kernel, backend, schedule.tolerance, A, &exact, &A_true));
   PetscCall(GramSolve(A, A_true, Y, &C, &report));
+  PetscCall(SkippedFraction(A, &run.skipped_fraction));
   PetscCall(GramRunLap(&run.solve_seconds));
 
   /* the prediction */
@@ -157,7 +182,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
   if (targets.n) PetscCall(GramPredictionWrite(file, &targets, mean, &rmse, &mae));
   PetscCall(GramRunWrite(file, comm, &run));
   PetscCall(GramH5Close(&file));
-  PetscCall(Summarize(comm, &targets, &run, detail, rmse, mae, path));
+  PetscCall(Summarize(comm, &targets, &run, detail, schedule.tolerance, rmse, mae, path));
 
   PetscCall(PetscFree(mean));
   PetscCall(PetscFree(model.coefficients));

@@ -3,6 +3,7 @@
 #include "dataset.h"
 #include "h5.h"
 #include "memory.h"
+#include "reproducible.h"
 
 /* The rows of a file that are used: all, the first few, or those of an index dataset in its order. */
 typedef struct {
@@ -237,30 +238,35 @@ static PetscErrorCode ReadRows(const Source *source, GramDataset *d)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* Mean and standard deviation (divided by n) of each column over all ranks; a constant column keeps scale 1. */
+/* Mean and standard deviation (divided by n) of each column over all ranks, the same bits on any number of them; a
+   constant column keeps scale 1. */
 static PetscErrorCode ColumnMoments(MPI_Comm comm, PetscInt n, PetscInt n_local, PetscInt cols,
                                     const PetscReal *x, PetscReal *mean, PetscReal *deviation)
 {
+  PetscReal *column;
+
   PetscFunctionBegin;
+  PetscCall(PetscMalloc1(n_local, &column));
   for (PetscInt c = 0; c < cols; c++) {
-    PetscReal sum = 0, square = 0, lower = PETSC_MAX_REAL, upper = PETSC_MIN_REAL, range[2];
+    const PetscReal *with = NULL;
+    PetscReal        sum, square, lower = PETSC_MAX_REAL, upper = PETSC_MIN_REAL, range[2];
 
-    for (PetscInt i = 0; i < n_local; i++) sum += x[GramAt(i, cols, c)];
-    PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPIU_REAL, MPI_SUM, comm));
-    mean[c] = sum / (PetscReal)n;
     for (PetscInt i = 0; i < n_local; i++) {
-      const PetscReal d = x[GramAt(i, cols, c)] - mean[c];
-
-      square += d * d;
-      lower = PetscMin(lower, x[GramAt(i, cols, c)]);
-      upper = PetscMax(upper, x[GramAt(i, cols, c)]);
+      column[i] = x[GramAt(i, cols, c)];
+      lower     = PetscMin(lower, column[i]);
+      upper     = PetscMax(upper, column[i]);
     }
+    PetscCall(GramExactDots(comm, n_local, n, column, 1, &with, &sum));
+    mean[c] = sum / (PetscReal)n;
+    for (PetscInt i = 0; i < n_local; i++) column[i] -= mean[c];
+    with = column;
+    PetscCall(GramExactDots(comm, n_local, n, column, 1, &with, &square));
     range[0] = -lower;
     range[1] = upper;
-    PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &square, 1, MPIU_REAL, MPI_SUM, comm));
     PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, range, 2, MPIU_REAL, MPI_MAX, comm));
     deviation[c] = range[0] + range[1] > 0 && square > 0 ? PetscSqrtReal(square / (PetscReal)n) : 1;
   }
+  PetscCall(PetscFree(column));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

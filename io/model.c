@@ -293,7 +293,7 @@ PetscErrorCode GramRunWrite(GramH5 file, MPI_Comm comm, const GramRun *run)
                  {"seconds_read", run->read_seconds},           {"seconds_setup", run->setup_seconds},
                  {"seconds_solve", run->solve_seconds},         {"seconds_predict", run->predict_seconds},
                  {"seconds_total", run->total_seconds},         {"pairs_per_second", run->pairs_per_second},
-                 {"peak_memory_bytes", run->peak_memory_bytes}};
+                 {"peak_memory_bytes", run->peak_memory_bytes}, {"skipped_fraction", run->skipped_fraction}};
 
   PetscFunctionBegin;
   for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(texts); i++) {

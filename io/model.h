@@ -26,6 +26,7 @@ typedef struct {
   PetscReal     *history; /* [n_history] on every rank */
   PetscLogDouble read_seconds, setup_seconds, solve_seconds, predict_seconds, total_seconds;
   PetscLogDouble pairs_per_second, peak_memory_bytes; /* summed over ranks */
+  PetscReal      skipped_fraction;                    /* of the pairs, by -product_tolerance */
 } GramRun;
 
 /**

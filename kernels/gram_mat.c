@@ -1,25 +1,44 @@
+#include <stdio.h>
+
 #include <petsctime.h>
 
 #include "gram_mat.h"
 #include "progress.h"
+#include "reproducible.h"
+#include "skip.h"
 
 #define BLOCK_SIZE 1024 /* points a block, about */
 #define BATCH      8192 /* tiles at once: their whole list would grow with N^2 */
 
+/* The ranks in one row or one column of the grid, and the points they exchange. */
+typedef struct {
+  MPI_Comm     comm;
+  PetscMPIInt  size;
+  PetscInt     n;           /* points of all its ranks */
+  PetscMPIInt *counts, *at; /* [size] points of each, and where they begin in what the tiles hold */
+} Side;
+
 typedef struct {
   MPI_Comm     comm;
   GramKernel   kernel;
-  GramTiles    tiles;
-  PetscBool    square, cover;
-  PetscInt     m_local, n_local, n;     /* rows and columns of this rank, columns in all */
-  PetscInt     m_start;                 /* first row of this rank in y: 0 for targets */
-  PetscInt     m_y;                     /* rows of y: N on the square matrix, this rank's for targets */
-  PetscMPIInt *counts, *offsets;        /* columns of each rank */
-  PetscInt     n_cols, n_strips, first; /* column blocks in all, row blocks of this rank, the first of them */
-  PetscInt    *cols, *strips;           /* [n_cols + 1], [n_strips + 1] where each begins, in x and in y */
-  GramTile    *list;                    /* [BATCH] what is handed to the backend at once */
-  size_t       n_v, n_y;                /* numbers in the buffers */
-  PetscReal   *v, *y, *packed;          /* [N][q] gathered, [m_y][q] summed, [n_local][q] */
+  GramSchedule schedule;
+  GramTiles    tiles, all; /* for products, and for any entries: the same, or all points once more */
+  GramSkip     skip;
+  PetscBool square, cover, apart; /* apart: the tiles' rows are the points of R, their columns those of C */
+  PetscInt  m_local, n_local, n;  /* rows and columns of this rank, columns in all */
+  Side      R, C;                 /* rows are shared along a row of the grid, columns along a column */
+  PetscInt  n_x, n_z;             /* points that the tiles hold as rows and as columns */
+  PetscInt  n_cols, *cols,
+      *held;          /* column blocks in all, where each begins on the curve and in C (-1: not in C) */
+  PetscInt    *first; /* [size + 1] first column block of each rank */
+  PetscInt     n_strips, *strips; /* row blocks of R, where each begins in the tiles' rows */
+  PetscInt     first_strip;       /* the first of them as a block of the curve; 0 for targets */
+  GramTile    *list;              /* [BATCH or n_strips] what is handed to the backend at once */
+  PetscInt    *list_held;         /* held of their columns */
+  PetscInt     width;             /* columns that the buffers have room for */
+  PetscReal   *v, *w, *y, *u; /* [n_z][q] gathered, [n_x][q] likewise, [n_x][q] summed, [n_z][q] likewise */
+  PetscReal   *packed, *sum_R, *sum_C; /* [n_local][q], and what comes back to this rank from both sides */
+  PetscReal   *folds_R, *folds_C; /* [R.n][q][GRAM_FOLDS], [C.n][q][GRAM_FOLDS] of a reproducible product */
   GramMatStats stats;
 } GramShell;
 
@@ -38,101 +57,238 @@ static PetscErrorCode RegisterEvents(void)
 
 /* The turn-th tile of row block i, counted from the diagonal when there is a cover. With the cover each unordered
    pair of blocks comes up once; with an even number of blocks those half a turn apart come up from both ends: the
-   parity of the lower block decides, which spreads them over all ranks. */
-static PetscBool TileAt(const GramShell *s, PetscInt i, PetscInt turn, GramTile *tile)
+   parity of the lower block decides, which spreads them over all ranks. Not mine: its columns are with another
+   rank, it came up from the other end, or it is negligible. */
+static PetscErrorCode TileAt(GramShell *s, PetscInt i, PetscInt turn, GramTile *tile, PetscInt *held,
+                             PetscBool *mine)
 {
-  const PetscInt  block = s->first + i, j = s->cover ? (block + turn) % s->n_cols : turn;
+  const PetscInt  block = s->first_strip + i, j = s->cover ? (block + turn) % s->n_cols : turn;
   const PetscBool half = (PetscBool)(s->cover && turn > 0 && 2 * turn == s->n_cols);
+  PetscLogDouble  pairs;
 
-  *tile = (GramTile){s->strips[i], s->strips[i + 1] - s->strips[i], s->cols[j], s->cols[j + 1] - s->cols[j],
+  PetscFunctionBegin;
+  *held = s->held[j];
+  *mine = (PetscBool)(*held >= 0 && (!half || (PetscMin(block, j) % 2 == 0) == (block < j)));
+  if (!*mine) PetscFunctionReturn(PETSC_SUCCESS);
+  *tile = (GramTile){s->strips[i], s->strips[i + 1] - s->strips[i], s->apart ? *held : s->cols[j],
+                     s->cols[j + 1] - s->cols[j],
                      !s->cover ? GRAM_TILE_ONCE
                      : turn    ? GRAM_TILE_BOTH
                                : GRAM_TILE_DIAGONAL};
-  return (PetscBool)(!half || (PetscMin(block, j) % 2 == 0) == (block < j));
-}
-
-static PetscErrorCode ApplyTiles(GramShell *s, PetscInt q)
-{
-  const PetscInt turns = s->cover ? s->n_cols / 2 + 1 : s->n_cols;
-  PetscInt       count = 0;
-
-  PetscFunctionBegin;
-  for (PetscInt i = 0; i < s->n_strips; i++) {
-    for (PetscInt turn = 0; turn < turns; turn++) {
-      GramTile *tile = s->list + count;
-
-      if (!TileAt(s, i, turn, tile)) continue;
-      s->stats.evaluated += (PetscLogDouble)tile->n_rows * (PetscLogDouble)tile->n_cols /
-                            (tile->use == GRAM_TILE_DIAGONAL ? 2 : 1);
-      if (++count < BATCH) continue;
-      PetscCall(GramTilesApply(s->tiles, count, s->list, q, s->v, s->y, s->cover ? s->v : NULL,
-                               s->cover ? s->y : NULL));
-      count = 0;
-    }
-  }
-  PetscCall(GramTilesApply(s->tiles, count, s->list, q, s->v, s->y, s->cover ? s->v : NULL,
-                           s->cover ? s->y : NULL));
+  pairs =
+      (PetscLogDouble)tile->n_rows * (PetscLogDouble)tile->n_cols / (tile->use == GRAM_TILE_DIAGONAL ? 2 : 1);
+  *mine = (PetscBool)!GramSkipTile(s->skip, block, j, (PetscBool)(tile->use == GRAM_TILE_BOTH));
+  *(*mine ? &s->stats.evaluated : &s->stats.skipped) += pairs;
+  if (!*mine) PetscCall(GramProgressAdd((PetscReal)tile->n_rows * (PetscReal)tile->n_cols));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* y = A v for a panel: v and y column-major with leading dimensions ldv, ldy. The three phases of a product. */
-static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, PetscInt ldv, PetscReal *y,
-                                 PetscInt ldy)
+static inline PetscInt Turns(const GramShell *s) { return s->cover ? s->n_cols / 2 + 1 : s->n_cols; }
+
+static PetscErrorCode ApplyTiles(GramShell *s, PetscInt q, const PetscReal *w, PetscReal *u)
 {
-  const size_t     n_v = (size_t)s->n * (size_t)q, n_y = (size_t)s->m_y * (size_t)q;
-  const PetscReal  s2 = s->kernel.amplitude * s->kernel.amplitude, alpha = s->square ? s->kernel.alpha : 0;
-  const PetscReal *sum;
-  PetscLogDouble   begin, end;
-  MPI_Datatype     row;
-  PetscMPIInt      size;
+  PetscInt count = 0, held;
 
   PetscFunctionBegin;
-  PetscCall(PetscLogEventBegin(GRAM_Product, 0, 0, 0, 0));
-  PetscCall(PetscTime(&begin));
-  PetscCallMPI(MPI_Comm_size(s->comm, &size));
+  for (PetscInt i = 0; i < s->n_strips; i++) {
+    for (PetscInt turn = 0; turn < Turns(s); turn++) {
+      PetscBool mine;
+
+      PetscCall(TileAt(s, i, turn, s->list + count, &held, &mine));
+      if (!mine || ++count < BATCH) continue;
+      PetscCall(GramTilesApply(s->tiles, count, s->list, q, s->v, s->y, w, u));
+      count = 0;
+    }
+  }
+  PetscCall(GramTilesApply(s->tiles, count, s->list, q, s->v, s->y, w, u));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Tiles whose sums are kept apart until they are in the folds. All tiles of one turn have different rows and
+   different columns, so that they fill y and u side by side: each turn is one batch. */
+static PetscErrorCode ApplyTilesExact(GramShell *s, PetscInt q, const PetscReal *t)
+{
+  PetscFunctionBegin;
+  for (PetscInt turn = 0; turn < Turns(s); turn++) {
+    PetscInt count = 0;
+
+    for (PetscInt i = 0; i < s->n_strips; i++) {
+      GramTile *tile = s->list + count;
+      PetscBool mine;
+
+      PetscCall(TileAt(s, i, turn, tile, s->list_held + count, &mine));
+      if (!mine) continue;
+      PetscCall(PetscArrayzero(s->y + GramAt(tile->row, q, 0), GramAt(tile->n_rows, q, 0)));
+      if (tile->use == GRAM_TILE_BOTH)
+        PetscCall(PetscArrayzero(s->u + GramAt(tile->col, q, 0), GramAt(tile->n_cols, q, 0)));
+      count++;
+    }
+    PetscCall(GramTilesApply(s->tiles, count, s->list, q, s->v, s->y, s->cover ? s->v : NULL, s->u));
+    for (PetscInt k = 0; k < count; k++) {
+      const GramTile *tile = s->list + k;
+
+      GramFoldsAdd(tile->n_rows, q, s->y + GramAt(tile->row, q, 0), t,
+                   s->folds_R + GramAt(tile->row - s->strips[0], GRAM_FOLDS * q, 0));
+      if (tile->use == GRAM_TILE_BOTH)
+        GramFoldsAdd(tile->n_cols, q, s->u + GramAt(tile->col, q, 0), t,
+                     s->folds_C + GramAt(s->list_held[k], GRAM_FOLDS * q, 0));
+    }
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* T of the folds of each column: at most n_cols sums a row, phi <= 1, so that B = N max |v| */
+static PetscErrorCode FoldsOfColumns(GramShell *s, PetscInt q, const PetscReal *v, PetscReal **t)
+{
+  PetscReal *largest;
+
+  PetscFunctionBegin;
+  PetscCall(PetscCalloc1(q, &largest));
+  PetscCall(PetscMalloc1(GRAM_FOLDS * q, t));
+  for (PetscInt i = 0; i < s->n_local; i++) {
+    for (PetscInt r = 0; r < q; r++) largest[r] = GramLarger(largest[r], v[GramAt(i, q, r)]);
+  }
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, largest, (PetscMPIInt)q, MPIU_REAL, MPI_MAX, s->comm));
+  for (PetscInt r = 0; r < q; r++)
+    GramFoldsBegin((PetscReal)s->n_cols, (PetscReal)s->n * largest[r], *t + GRAM_FOLDS * r);
+  PetscCall(PetscFree(largest));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* rows of q numbers: those of this rank to all ranks of a side */
+static PetscErrorCode SideGather(GramShell *s, const Side *side, PetscInt q, const PetscReal *mine,
+                                 PetscReal *all)
+{
+  MPI_Datatype row;
+
+  PetscFunctionBegin;
   PetscCallMPI(MPI_Type_contiguous((int)q, MPIU_REAL, &row));
   PetscCallMPI(MPI_Type_commit(&row));
-  if (n_v > s->n_v || n_y > s->n_y) {
-    PetscCall(PetscFree3(s->v, s->y, s->packed));
-    PetscCall(PetscMalloc3(n_v, &s->v, n_y, &s->y, (size_t)PetscMax(s->n_local, s->m_local) * (size_t)q,
-                           &s->packed));
-    s->n_v = n_v;
-    s->n_y = n_y;
-  }
+  PetscCallMPI(
+      MPI_Allgatherv(mine, (PetscMPIInt)s->n_local, row, all, side->counts, side->at, row, side->comm));
+  PetscCallMPI(MPI_Type_free(&row));
+  s->stats.bytes += 8.0 * (PetscLogDouble)q * (PetscLogDouble)(side->n - s->n_local);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
 
+/* rows of width numbers, summed over the ranks of a side; each gets its own: in buffer, or where all are when it is
+   alone */
+static PetscErrorCode SideReduce(GramShell *s, const Side *side, PetscInt width, const PetscReal *all,
+                                 PetscReal *buffer, const PetscReal **mine)
+{
+  PetscMPIInt *numbers;
+
+  PetscFunctionBegin;
+  *mine = all;
+  if (side->size == 1) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscMalloc1(side->size, &numbers));
+  for (PetscMPIInt r = 0; r < side->size; r++) numbers[r] = side->counts[r] * (PetscMPIInt)width;
+  PetscCallMPI(MPI_Reduce_scatter(all, buffer, numbers, MPIU_REAL, MPI_SUM, side->comm));
+  PetscCall(PetscFree(numbers));
+  *mine = buffer;
+  s->stats.bytes +=
+      8.0 * (PetscLogDouble)width * (PetscLogDouble)side->n * (side->size - 1) / (PetscLogDouble)side->size;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode BuffersDestroy(GramShell *s)
+{
+  PetscFunctionBegin;
+  PetscCall(PetscFree4(s->v, s->w, s->y, s->u));
+  PetscCall(PetscFree3(s->packed, s->sum_R, s->sum_C));
+  PetscCall(PetscFree2(s->folds_R, s->folds_C));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Where X is Z, w is v; and u is y unless their sums have to stay apart. */
+static PetscErrorCode BuffersReserve(GramShell *s, PetscInt q)
+{
+  const PetscInt folds = s->schedule.reproducible ? GRAM_FOLDS : 0, sums = PetscMax(1, folds);
+
+  PetscFunctionBegin;
+  if (q <= s->width) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(BuffersDestroy(s));
+  PetscCall(PetscMalloc4(GramAt(s->n_z, q, 0), &s->v, s->apart && s->cover ? GramAt(s->n_x, q, 0) : 0, &s->w,
+                         GramAt(s->n_x, q, 0), &s->y,
+                         s->cover && (s->apart || folds) ? GramAt(s->n_z, q, 0) : 0, &s->u));
+  PetscCall(PetscMalloc3(GramAt(s->n_local, q, 0), &s->packed, GramAt(s->m_local, sums * q, 0), &s->sum_R,
+                         GramAt(s->m_local, sums * q, 0), &s->sum_C));
+  PetscCall(PetscMalloc2(GramAt(s->R.n, folds * q, 0), &s->folds_R,
+                         s->cover ? GramAt(s->C.n, folds * q, 0) : 0, &s->folds_C));
+  s->width = q;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* The three phases of a product leave in sum [m_local][q] and, unless NULL, in more [m_local][q] what makes up
+   y = K v; v [n_local][q] is packed. */
+static PetscErrorCode Phases(GramShell *s, PetscInt q, const PetscReal **sum, const PetscReal **more)
+{
+  const PetscBool exact = s->schedule.reproducible, alias = (PetscBool)(s->cover && !s->apart && !exact);
+  const PetscInt  width = exact ? GRAM_FOLDS * q : q;
+  PetscReal      *w = s->apart ? s->w : s->v, *t = NULL;
+
+  PetscFunctionBegin;
   /* gather V */
   PetscCall(PetscLogEventBegin(GRAM_Gather, 0, 0, 0, 0));
-  for (PetscInt i = 0; i < s->n_local; i++) {
-    for (PetscInt r = 0; r < q; r++) s->packed[GramAt(i, q, r)] = v[GramAt(r, ldv, i)];
-  }
-  PetscCallMPI(
-      MPI_Allgatherv(s->packed, (PetscMPIInt)s->n_local, row, s->v, s->counts, s->offsets, row, s->comm));
+  PetscCall(SideGather(s, &s->C, q, s->packed, s->v));
+  if (s->cover && s->R.size > 1) PetscCall(SideGather(s, &s->R, q, s->packed, w));
+  PetscCall(GramSkipBegin(s->skip, s->comm, s->schedule.tolerance, s->first, q, s->packed, &s->stats.bytes));
+  if (exact) PetscCall(FoldsOfColumns(s, q, s->packed, &t));
   PetscCall(PetscLogEventEnd(GRAM_Gather, 0, 0, 0, 0));
 
   /* tiles */
   PetscCall(PetscLogEventBegin(GRAM_Tiles, 0, 0, 0, 0));
-  PetscCall(PetscArrayzero(s->y, n_y));
-  PetscCall(ApplyTiles(s, q));
+  if (exact) {
+    PetscCall(PetscArrayzero(s->folds_R, GramAt(s->R.n, width, 0)));
+    if (s->cover) PetscCall(PetscArrayzero(s->folds_C, GramAt(s->C.n, width, 0)));
+    PetscCall(ApplyTilesExact(s, q, t));
+  } else {
+    PetscCall(PetscArrayzero(s->y, GramAt(s->n_x, q, 0)));
+    if (s->cover && s->apart) PetscCall(PetscArrayzero(s->u, GramAt(s->n_z, q, 0)));
+    PetscCall(ApplyTiles(s, q, s->cover ? w : NULL, !s->cover ? NULL : s->apart ? s->u : s->y));
+  }
+  PetscCall(PetscFree(t));
   PetscCall(PetscLogEventEnd(GRAM_Tiles, 0, 0, 0, 0));
 
   /* reduce Y */
-  sum = s->y + GramAt(s->m_start, q, 0);
-  if (s->cover && size > 1) {
-    PetscMPIInt *numbers;
+  PetscCall(PetscLogEventBegin(GRAM_Reduce, 0, 0, 0, 0));
+  *more = NULL;
+  if (alias) PetscCall(SideReduce(s, &s->C, q, s->y, s->sum_C, sum));
+  else {
+    PetscCall(
+        SideReduce(s, &s->R, width, exact ? s->folds_R : s->y + GramAt(s->strips[0], q, 0), s->sum_R, sum));
+    if (s->cover) PetscCall(SideReduce(s, &s->C, width, exact ? s->folds_C : s->u, s->sum_C, more));
+  }
+  PetscCall(PetscLogEventEnd(GRAM_Reduce, 0, 0, 0, 0));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
 
-    PetscCall(PetscLogEventBegin(GRAM_Reduce, 0, 0, 0, 0));
-    PetscCall(PetscMalloc1(size, &numbers));
-    for (PetscMPIInt r = 0; r < size; r++) numbers[r] = s->counts[r] * (PetscMPIInt)q;
-    PetscCallMPI(MPI_Reduce_scatter(s->y, s->packed, numbers, MPIU_REAL, MPI_SUM, s->comm));
-    PetscCall(PetscFree(numbers));
-    PetscCall(PetscLogEventEnd(GRAM_Reduce, 0, 0, 0, 0));
-    sum = s->packed;
+/* y = A v for a panel: v and y column-major with leading dimensions ldv, ldy. */
+static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, PetscInt ldv, PetscReal *y,
+                                 PetscInt ldy)
+{
+  const PetscReal  s2 = s->kernel.amplitude * s->kernel.amplitude, alpha = s->square ? s->kernel.alpha : 0;
+  const PetscInt   folds = s->schedule.reproducible ? GRAM_FOLDS : 1;
+  const PetscReal *sum, *more;
+  PetscLogDouble   begin, end;
+
+  PetscFunctionBegin;
+  PetscCall(PetscLogEventBegin(GRAM_Product, 0, 0, 0, 0));
+  PetscCall(PetscTime(&begin));
+  PetscCall(BuffersReserve(s, q));
+  for (PetscInt i = 0; i < s->n_local; i++) {
+    for (PetscInt r = 0; r < q; r++) s->packed[GramAt(i, q, r)] = v[GramAt(r, ldv, i)];
   }
+  PetscCall(Phases(s, q, &sum, &more));
   for (PetscInt i = 0; i < s->m_local; i++) {
-    for (PetscInt r = 0; r < q; r++)
-      y[GramAt(r, ldy, i)] = s2 * sum[GramAt(i, q, r)] + (alpha > 0 ? alpha * v[GramAt(r, ldv, i)] : 0);
+    for (PetscInt r = 0; r < q; r++) {
+      const size_t at    = (size_t)folds * GramAt(i, q, r);
+      PetscReal    value = sum[at] + (more ? more[at] : 0);
+
+      if (folds > 1) value += sum[at + 1] + (more ? more[at + 1] : 0);
+      y[GramAt(r, ldy, i)] = s2 * value + (alpha > 0 ? alpha * v[GramAt(r, ldv, i)] : 0);
+    }
   }
-  PetscCallMPI(MPI_Type_free(&row));
   PetscCall(PetscTime(&end));
   s->stats.products++;
   s->stats.seconds += end - begin;
@@ -188,57 +344,245 @@ static PetscErrorCode MatGetDiagonal_Gram(Mat A, Vec d)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+static PetscErrorCode VecCreateExact(MPI_Comm comm, PetscLayout layout, VecType type, Vec *x)
+{
+  PetscFunctionBegin;
+  PetscCall(VecCreate(comm, x));
+  PetscCall(VecSetLayout(*x, layout));
+  PetscCall(VecSetType(*x, type));
+  PetscCall(GramVecSetExact(*x));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode MatCreateVecs_Gram(Mat A, Vec *right, Vec *left)
+{
+  const MPI_Comm comm = PetscObjectComm((PetscObject)A);
+  PetscLayout    rows, cols;
+  VecType        type;
+
+  PetscFunctionBegin;
+  PetscCall(MatGetLayouts(A, &rows, &cols));
+  PetscCall(MatGetVecType(A, &type));
+  if (right) PetscCall(VecCreateExact(comm, cols, type, right));
+  if (left) PetscCall(VecCreateExact(comm, rows, type, left));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* "auto", "1d", "2d" or "pr,pc" */
+static PetscErrorCode GridFromName(MPI_Comm comm, const char *name, GramSchedule *schedule)
+{
+  PetscMPIInt size;
+  PetscBool   line, square;
+  double      pr, pc;
+  char        rest;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_size(comm, &size));
+  schedule->pr = size;
+  schedule->pc = 1;
+  PetscCall(PetscStrcasecmp(name, "auto", &line));
+  if (!line) PetscCall(PetscStrcasecmp(name, "1d", &line));
+  PetscCall(PetscStrcasecmp(name, "2d", &square));
+  if (line) PetscFunctionReturn(PETSC_SUCCESS);
+  if (square) {
+    for (PetscMPIInt c = 1; c * c <= size; c++) {
+      if (size % c == 0) schedule->pc = c;
+    }
+    schedule->pr = size / schedule->pc;
+    PetscFunctionReturn(PETSC_SUCCESS);
+  }
+  GramCheckInput(sscanf(name, "%lf ,%lf %c", &pr, &pc, &rest) == 2 && pr >= 1 && pc >= 1 &&
+                     pr == PetscFloorReal(pr) && pc == PetscFloorReal(pc),
+                 comm, "product.grid: '%s' is none of auto, 1d, 2d, or two whole numbers > 0 such as 4,2",
+                 name);
+  GramCheckInput(pr * pc == size, comm, "product.grid: '%s' needs %.0f ranks, this run has %d", name, pr * pc,
+                 size);
+  schedule->pr = (PetscMPIInt)pr;
+  schedule->pc = (PetscMPIInt)pc;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramScheduleFromOptions(MPI_Comm comm, GramSchedule *schedule)
+{
+  char      grid[64] = "auto", symmetric[16] = "auto";
+  PetscBool automatic;
+
+  PetscFunctionBegin;
+  *schedule = (GramSchedule){.symmetric = PETSC_TRUE};
+  PetscOptionsBegin(comm, "product_", "Products with the kernel matrix", NULL);
+  PetscCall(PetscOptionsString("-grid", "Ranks as pr x pc: auto, 1d, 2d, or pr,pc", "GramMatCreate", grid,
+                               grid, sizeof grid, NULL));
+  PetscCall(PetscOptionsString("-symmetric", "Evaluate each pair once, use it twice: auto, true, false",
+                               "GramMatCreate", symmetric, symmetric, sizeof symmetric, NULL));
+  PetscCall(PetscOptionsBool("-reproducible", "The same bits on any number of ranks", "GramMatCreate",
+                             schedule->reproducible, &schedule->reproducible, NULL));
+  PetscCall(PetscOptionsReal("-tolerance", "Skip tiles that change no row by more than this share of K |v|",
+                             "GramMatCreate", schedule->tolerance, &schedule->tolerance, NULL));
+  PetscOptionsEnd();
+  PetscCall(PetscStrcmp(symmetric, "auto", &automatic));
+  if (!automatic)
+    PetscCall(PetscOptionsStringToBool(symmetric[0] ? symmetric : "true", &schedule->symmetric));
+  PetscCall(GridFromName(comm, grid, schedule));
+  GramCheckInput(schedule->tolerance >= 0 && !PetscIsInfReal(schedule->tolerance), comm,
+                 "product.tolerance: %.6g is not >= 0", (double)schedule->tolerance);
+  schedule->block = schedule->reproducible ? BLOCK_SIZE : 1;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscLogDouble GramScheduleBytes(const GramSchedule *s, PetscInt n, PetscInt dim, PetscInt q)
+{
+  const PetscLogDouble held   = (PetscLogDouble)n / s->pr + (PetscLogDouble)n / s->pc; /* R and C */
+  PetscLogDouble       copies = 2.0 * n, sums = 2.0 * n; /* of points, of panels */
+
+  if (s->reproducible) sums = 3.0 * n + GRAM_FOLDS * held;
+  else if (s->pc > 1) {
+    copies += held;
+    sums = 2 * held;
+  }
+  return 8 * (copies * dim + sums * q);
+}
+
 static PetscErrorCode MatDestroy_Gram(Mat A)
 {
   GramShell *s;
 
   PetscFunctionBegin;
   PetscCall(MatShellGetContext(A, &s));
+  if (s->all != s->tiles) PetscCall(GramTilesDestroy(&s->all));
   PetscCall(GramTilesDestroy(&s->tiles));
-  PetscCall(PetscFree3(s->v, s->y, s->packed));
-  PetscCall(PetscFree2(s->counts, s->offsets));
-  PetscCall(PetscFree(s->list));
+  PetscCall(GramSkipDestroy(&s->skip));
+  PetscCall(BuffersDestroy(s));
+  PetscCall(PetscFree2(s->R.counts, s->R.at));
+  PetscCall(PetscFree2(s->C.counts, s->C.at));
+  PetscCallMPI(MPI_Comm_free(&s->R.comm));
+  PetscCallMPI(MPI_Comm_free(&s->C.comm));
+  PetscCall(PetscFree2(s->list, s->list_held));
+  PetscCall(PetscFree(s->first));
   PetscCall(PetscFree(s->cols));
+  PetscCall(PetscFree(s->held));
   PetscCall(PetscFree(s->strips));
   PetscCall(PetscCommDestroy(&s->comm));
   PetscCall(PetscFree(s));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* Where the row blocks of this rank and all column blocks begin. Without the cover rows may be any m_local. */
-static PetscErrorCode BlocksCreate(GramShell *s, GramPoints points)
+/* The ranks of this one's row (color r, key c) or column of the grid. apart: their points stand one after the other
+   in what the tiles hold, else where they stand on the curve. */
+static PetscErrorCode SideCreate(MPI_Comm comm, PetscMPIInt color, PetscMPIInt key, PetscInt n_local,
+                                 PetscInt start, PetscBool apart, Side *side)
 {
-  PetscInt   *first;
-  PetscMPIInt rank;
+  PetscMPIInt mine[2] = {(PetscMPIInt)n_local, (PetscMPIInt)start}, *all;
 
   PetscFunctionBegin;
-  PetscCallMPI(MPI_Comm_rank(s->comm, &rank));
-  PetscCall(GramPointsGetBlocks(points, BLOCK_SIZE, &s->n_cols, &s->cols, &first));
-  s->first    = first[rank];
-  s->n_strips = s->cover ? first[rank + 1] - first[rank] : (s->m_local + BLOCK_SIZE - 1) / BLOCK_SIZE;
-  PetscCall(PetscMalloc1(s->n_strips + 1, &s->strips));
-  for (PetscInt i = 0; i <= s->n_strips; i++) {
-    s->strips[i] = s->cover ? s->cols[s->first + i]
-                            : s->m_start + (PetscInt)((PetscInt64)i * s->m_local / PetscMax(1, s->n_strips));
+  PetscCallMPI(MPI_Comm_split(comm, color, key, &side->comm));
+  PetscCallMPI(MPI_Comm_size(side->comm, &side->size));
+  PetscCall(PetscMalloc1(2 * side->size, &all));
+  PetscCall(PetscMalloc2(side->size, &side->counts, side->size, &side->at));
+  PetscCallMPI(MPI_Allgather(mine, 2, MPI_INT, all, 2, MPI_INT, side->comm));
+  side->n = 0;
+  for (PetscMPIInt r = 0; r < side->size; r++) {
+    side->counts[r] = all[2 * r];
+    side->at[r]     = apart ? (PetscMPIInt)side->n : all[2 * r + 1];
+    side->n += side->counts[r];
   }
-  PetscCall(PetscMalloc1(BATCH, &s->list));
-  PetscCall(PetscFree(first));
+  PetscCall(PetscFree(all));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode CoverFromOptions(MPI_Comm comm, PetscBool *cover)
+/* R: the rows of the ranks in this row of the grid, a stretch of the curve; C: those of the ranks in this column, a
+   piece of every such stretch. Targets keep to themselves. */
+static PetscErrorCode GridCreate(GramShell *s, PetscInt start)
 {
-  char      symmetric[16] = "auto";
-  PetscBool automatic;
+  PetscMPIInt rank, pc = s->schedule.pc;
 
   PetscFunctionBegin;
-  PetscOptionsBegin(comm, "product_", "Products with the kernel matrix", NULL);
-  PetscCall(PetscOptionsString("-symmetric", "Evaluate each pair once, use it twice: auto, true, false",
-                               "GramMatCreate", symmetric, symmetric, sizeof symmetric, NULL));
-  PetscOptionsEnd();
-  PetscCall(PetscStrcmp(symmetric, "auto", &automatic));
-  *cover = PETSC_TRUE;
-  if (!automatic) PetscCall(PetscOptionsStringToBool(symmetric[0] ? symmetric : "true", cover));
+  PetscCallMPI(MPI_Comm_rank(s->comm, &rank));
+  PetscCall(SideCreate(s->comm, rank / pc, rank % pc, s->m_local, start, s->apart, &s->R));
+  PetscCall(SideCreate(s->comm, rank % pc, rank / pc, s->n_local, start, s->apart, &s->C));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Where the row blocks of R and all column blocks begin. Targets may be any m_local. */
+static PetscErrorCode BlocksCreate(GramShell *s, GramPoints points)
+{
+  const PetscMPIInt pc = s->schedule.pc;
+  PetscMPIInt       rank, size;
+  PetscInt          at = 0, origin = 0; /* of R on the curve, when the tiles hold no more than R */
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_rank(s->comm, &rank));
+  PetscCallMPI(MPI_Comm_size(s->comm, &size));
+  PetscCall(GramPointsGetBlocks(points, BLOCK_SIZE, &s->n_cols, &s->cols, &s->first));
+  PetscCall(PetscMalloc1(s->n_cols, &s->held));
+  for (PetscInt j = 0; j < s->n_cols; j++) s->held[j] = -1;
+  for (PetscMPIInt r = rank % pc; r < size; r += pc) {
+    for (PetscInt j = s->first[r]; j < s->first[r + 1]; at += s->cols[j + 1] - s->cols[j], j++)
+      s->held[j] = at;
+  }
+  if (s->square) {
+    s->first_strip = s->first[rank - rank % pc];
+    s->n_strips    = s->first[rank - rank % pc + pc] - s->first_strip;
+    origin         = s->apart ? s->cols[s->first_strip] : 0;
+  } else s->n_strips = (s->m_local + BLOCK_SIZE - 1) / BLOCK_SIZE;
+  PetscCall(PetscMalloc1(s->n_strips + 1, &s->strips));
+  for (PetscInt i = 0; i <= s->n_strips; i++) {
+    s->strips[i] = s->square ? s->cols[s->first_strip + i] - origin
+                             : (PetscInt)((PetscInt64)i * s->m_local / PetscMax(1, s->n_strips));
+  }
+  PetscCall(
+      PetscMalloc2(PetscMax(BATCH, s->n_strips), &s->list, PetscMax(BATCH, s->n_strips), &s->list_held));
+  for (PetscInt j = 0; s->schedule.reproducible && j < s->n_cols; j++)
+    PetscCheck(s->cols[j] % s->schedule.block == 0, s->comm, PETSC_ERR_ARG_WRONG,
+               "product.reproducible: points must be created in blocks of %" PetscInt_FMT, s->schedule.block);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* z [n][dim]: all points, divided by the length scale */
+static PetscErrorCode SquareTilesCreate(GramShell *s, GramBackend backend, const PetscReal *z)
+{
+  const PetscInt dim = s->kernel.dim;
+  PetscMPIInt    rank;
+  PetscReal     *z_C;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_rank(s->comm, &rank));
+  PetscCall(GramTilesCreate(backend, &s->kernel, GRAM_VALUE, s->n, z, GRAM_VALUE, 0, NULL, &s->all));
+  s->tiles = s->all;
+  if (s->apart) {
+    PetscCall(PetscMalloc1(GramAt(s->C.n, dim, 1), &z_C)); /* NULL would mean the row points again */
+    for (PetscInt j = 0; j < s->n_cols; j++) {
+      if (s->held[j] < 0) continue;
+      PetscCall(PetscArraycpy(z_C + GramAt(s->held[j], dim, 0), z + GramAt(s->cols[j], dim, 0),
+                              GramAt(s->cols[j + 1] - s->cols[j], dim, 0)));
+    }
+    PetscCall(GramTilesCreate(backend, &s->kernel, GRAM_VALUE, s->R.n,
+                              z + GramAt(s->cols[s->first_strip], dim, 0), GRAM_VALUE, s->C.n, z_C,
+                              &s->tiles));
+    PetscCall(PetscFree(z_C));
+  }
+  PetscCall(GramSkipCreate(&s->kernel, s->n_cols, s->cols, z, 0, NULL, NULL, s->first[rank],
+                           s->first[rank + 1], &s->skip));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode CrossTilesCreate(GramShell *s, GramBackend backend, GramPoints targets,
+                                       const PetscReal *z)
+{
+  const PetscInt   dim = s->kernel.dim;
+  const PetscReal *local;
+  PetscReal       *t;
+
+  PetscFunctionBegin;
+  PetscCall(GramPointsGetArrayRead(targets, &local));
+  PetscCall(PetscMalloc1(GramAt(s->m_local, dim, 1), &t));
+  for (PetscInt i = 0; i < s->m_local; i++) {
+    for (PetscInt c = 0; c < dim; c++)
+      t[GramAt(i, dim, c)] = local[GramAt(i, dim, c)] / s->kernel.length_scale[c];
+  }
+  PetscCall(GramTilesCreate(backend, &s->kernel, GRAM_VALUE, s->m_local, t, GRAM_VALUE, s->n, z, &s->tiles));
+  s->all = s->tiles;
+  PetscCall(GramSkipCreate(&s->kernel, s->n_cols, s->cols, z, s->n_strips, s->strips, t, 0, 0, &s->skip));
+  PetscCall(PetscFree(t));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -246,11 +590,10 @@ static PetscErrorCode CoverFromOptions(MPI_Comm comm, PetscBool *cover)
 static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const GramKernel *kernel,
                                   GramBackend backend, Mat *A)
 {
-  GramShell       *s;
-  PetscInt         dim, m, start;
-  PetscReal       *z, *t = NULL;
-  const PetscReal *local;
-  PetscMPIInt      size, mine;
+  GramShell  *s;
+  PetscInt    dim, m, start;
+  PetscReal  *z;
+  PetscMPIInt size;
 
   PetscFunctionBegin;
   PetscCall(RegisterEvents());
@@ -260,39 +603,36 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
   PetscCheck(dim == kernel->dim, s->comm, PETSC_ERR_ARG_SIZ,
              "points have %" PetscInt_FMT " coordinates, the kernel %" PetscInt_FMT, dim, kernel->dim);
   PetscCallMPI(MPI_Comm_size(s->comm, &size));
+  PetscCall(GramScheduleFromOptions(s->comm, &s->schedule));
   s->kernel  = *kernel;
   s->square  = (PetscBool)!targets;
   s->m_local = s->n_local;
   m          = s->n;
-  if (targets) PetscCall(GramPointsGetSizes(targets, NULL, NULL, &m, &s->m_local, NULL));
-
-  PetscCall(PetscMalloc2(size, &s->counts, size, &s->offsets));
-  mine = (PetscMPIInt)s->n_local;
-  PetscCallMPI(MPI_Allgather(&mine, 1, MPI_INT, s->counts, 1, MPI_INT, s->comm));
-  for (PetscMPIInt r = 0, total = 0; r < size; total += s->counts[r], r++) s->offsets[r] = total;
-
-  PetscCall(GramPointsAllGather(points, kernel->length_scale, &z));
-  if (targets) {
-    PetscCall(GramPointsGetArrayRead(targets, &local));
-    PetscCall(PetscMalloc1((size_t)s->m_local * (size_t)dim, &t));
-    for (PetscInt i = 0; i < s->m_local; i++) {
-      for (PetscInt c = 0; c < dim; c++)
-        t[GramAt(i, dim, c)] = local[GramAt(i, dim, c)] / kernel->length_scale[c];
-    }
-    PetscCall(GramTilesCreate(backend, kernel, GRAM_VALUE, s->m_local, t, GRAM_VALUE, s->n, z, &s->tiles));
-    PetscCall(PetscFree(t));
-  } else {
-    PetscCall(CoverFromOptions(s->comm, &s->cover));
-    PetscCall(GramTilesCreate(backend, kernel, GRAM_VALUE, s->n, z, GRAM_VALUE, 0, NULL, &s->tiles));
+  if (targets) { /* each row is summed where it lives, over the blocks in their order: reproducible as it is */
+    if (s->schedule.reproducible) s->schedule.tolerance = 0;
+    PetscCall(GramPointsGetSizes(targets, NULL, NULL, &m, &s->m_local, NULL));
+    s->schedule.pr           = size;
+    s->schedule.pc           = 1;
+    s->schedule.symmetric    = PETSC_FALSE;
+    s->schedule.reproducible = PETSC_FALSE;
   }
-  PetscCall(PetscFree(z));
-  s->m_y     = targets ? s->m_local : s->n;
-  s->m_start = targets ? 0 : start;
+  s->cover = s->schedule.symmetric;
+  s->apart = (PetscBool)(s->schedule.pc > 1 && !s->schedule.reproducible);
+
+  PetscCall(GridCreate(s, start));
   PetscCall(BlocksCreate(s, points));
+  s->n_x = targets ? s->m_local : s->apart ? s->R.n : s->n;
+  s->n_z = s->apart ? s->C.n : s->n;
+  PetscCall(GramPointsAllGather(points, kernel->length_scale, &z));
+  if (targets) PetscCall(CrossTilesCreate(s, backend, targets, z));
+  else PetscCall(SquareTilesCreate(s, backend, z));
+  PetscCall(PetscFree(z));
 
   PetscCall(MatCreateShell(s->comm, s->m_local, s->n_local, m, s->n, s, A));
   PetscCall(MatShellSetOperation(*A, MATOP_MULT, (void (*)(void))MatMult_Gram));
   PetscCall(MatShellSetOperation(*A, MATOP_DESTROY, (void (*)(void))MatDestroy_Gram));
+  if (s->schedule.reproducible)
+    PetscCall(MatShellSetOperation(*A, MATOP_CREATE_VECS, (void (*)(void))MatCreateVecs_Gram));
   PetscCall(MatShellSetMatProductOperation(*A, MATPRODUCT_AB, NULL, MatMatMultNumeric_Gram, NULL, MATDENSE,
                                            MATDENSE));
   PetscCall(PetscObjectSetName((PetscObject)*A, targets ? "GramCross" : "Gram"));
@@ -318,6 +658,34 @@ PetscErrorCode GramMatCreateCross(GramPoints targets, GramPoints points, const G
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+PetscErrorCode GramMatSetTolerance(Mat A, PetscReal tolerance)
+{
+  GramShell *s;
+
+  PetscFunctionBegin;
+  PetscCall(MatShellGetContext(A, &s));
+  PetscCheck(tolerance >= 0, s->comm, PETSC_ERR_ARG_OUTOFRANGE, "tolerance: %g is not >= 0",
+             (double)tolerance);
+  s->schedule.tolerance = tolerance;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramMatMatchPanel(Mat A, Mat panel)
+{
+  GramShell *s;
+  PetscInt   q;
+  Vec        column;
+
+  PetscFunctionBegin;
+  PetscCall(MatShellGetContext(A, &s));
+  PetscCall(MatGetSize(panel, NULL, &q));
+  if (!s->schedule.reproducible || !q) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(MatDenseGetColumnVecRead(panel, 0, &column));
+  PetscCall(GramVecSetExact(column));
+  PetscCall(MatDenseRestoreColumnVecRead(panel, 0, &column));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramMatGetEntries(Mat A, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
                                  const PetscInt cols[], PetscReal *a, PetscInt lda)
 {
@@ -325,7 +693,7 @@ PetscErrorCode GramMatGetEntries(Mat A, PetscInt n_rows, const PetscInt rows[], 
 
   PetscFunctionBegin;
   PetscCall(MatShellGetContext(A, &s));
-  PetscCall(GramTilesEntries(s->tiles, n_rows, rows, n_cols, cols, a, lda));
+  PetscCall(GramTilesEntries(s->all, n_rows, rows, n_cols, cols, a, lda));
   for (PetscInt j = 0; j < n_cols; j++) {
     PetscReal *aj = a + (size_t)j * (size_t)lda;
 

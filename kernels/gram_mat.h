@@ -7,6 +7,29 @@
 #include "kernel.h"
 #include "points.h"
 
+/* How products are spread over the ranks: see GramMatCreate(). A plain struct. */
+typedef struct {
+  PetscMPIInt pr, pc;       /* process grid, rank = r pc + c; pr pc is the number of ranks */
+  PetscBool   symmetric;    /* evaluate each pair once, use it twice */
+  PetscBool   reproducible; /* the same bits on any number of ranks and any grid */
+  PetscReal   tolerance;    /* of skipped tiles, 0: none is skipped */
+  PetscInt    block;        /* points of which ranks own whole blocks: GramPointsCreate() wants it */
+} GramSchedule;
+
+/**
+  GramScheduleFromOptions - Read and check -product_grid, -product_symmetric, -product_reproducible and
+  -product_tolerance.
+
+  Collective on comm. GramMatCreate() reads the same options; a program calls this first, to be told of mistakes
+  before it works, and for the block of GramPointsCreate().
+
+  Errors: GRAM_ERR_INPUT naming the key, its value and the limit.
+**/
+PetscErrorCode GramScheduleFromOptions(MPI_Comm comm, GramSchedule *schedule);
+
+/* Bytes a rank needs for a Mat of n points and products of q columns, while it is made included. Not collective. */
+PetscLogDouble GramScheduleBytes(const GramSchedule *schedule, PetscInt n, PetscInt dim, PetscInt q);
+
 /**
   GramMatCreate - Wrap A[i][j] = k(x_i, x_j) + alpha (i == j) in a PETSc Mat.
 
@@ -21,15 +44,53 @@
   The Mat supports MatMult(), MatGetDiagonal(), MatShift(), MatScale(), MatCreateVecs() and MatMatMult() with a
   MATDENSE (one pass over the kernel for every 16 of its columns): any KSP accepts it.
 
-  Options: -product_symmetric (auto, true, false): evaluate each pair once and use it twice. The rows are cut into
-  nb blocks, and block I takes the column blocks I, I + 1, ... I + nb/2 (mod nb), the cyclic cover: every rank
-  has the same work at any number of ranks.
+  -product_symmetric (auto, true, false): evaluate each pair once and use it twice. The curve is cut into nb blocks
+  of about 1024 points, and block I takes the column blocks I, I + 1, ... I + nb/2 (mod nb), the cyclic cover.
 
-  Cost of MatMult(): N^2 / (2 size) profile evaluations a rank with the cover, N^2 / size without; an allgather of
-  N doubles and, with the cover, a reduce-scatter of N doubles.
-  Memory: (dim + 2 q) N doubles per rank, q columns at once; 2 dim N while it is made.
+  -product_grid (auto, 1d, 2d, or pr,pc): ranks form a grid, rank = r pc + c. R is what the ranks of a row of the grid
+  own together, a stretch of the curve of about N / pr points; C what those of a column own, a piece of N / size points
+  in each of the pr stretches. A rank evaluates the tiles R x C:
 
-  Errors: PETSC_ERR_ARG_SIZ when kernel and points disagree on dim.
+      gather     v on C over the column of the grid; with the cover v on R over its row too
+      tiles      row block I in R, column block J in C, where I takes J
+      reduce     y on R over the row of the grid; with the cover y on C over its column too
+
+  Without the cover that is all of R x C; with it, the arc of nb/2 blocks that I takes meets C equally often
+  for all I together, since C repeats after nb / pr blocks and R is that long. Every rank evaluates N^2 / size pairs,
+  N^2 / (2 size) with the cover, but for the granularity of blocks. auto = 1d is size x 1: C is everything, R this
+  rank's own rows; 2d is the grid nearest to a square, pr >= pc.
+
+  Bytes received per rank and product, n_local = N / size its rows, q columns at once:
+
+      1d           8 q (N - n_local), and with the cover 8 q N (size - 1) / size more
+      pr x pc      8 q (|C| - n_local) + 8 q |R| (pc - 1) / pc, and with the cover
+                   8 q (|R| - n_local) + 8 q |C| (pr - 1) / pr more
+
+  (an allgather brings what others own, a reduce-scatter of m numbers over p ranks m (p - 1) / p in the best
+  algorithms).
+
+  Memory per rank in numbers of 8 bytes: 1d (dim + 2 q) N; a grid of pc > 1 holds R and C for the tiles and all points
+  once more for GramMatGetEntries(): dim (N + |R| + |C|) + 2 q (|R| + |C|). While it is made, dim N more.
+
+  -product_tolerance t (0): skip tiles of short-range kernels, with a proof; every row of y is then within
+  t sum_j |K_ij| |v_j| of what it is without. skip.h has the bound. Each product decides anew, from v. t = 0 skips
+  nothing. The operator stays symmetric pair by pair, but it depends on v: certify answers with one of tolerance 0.
+  Costs nb^2 / size distances and profiles a product, and 16 q nb bytes.
+
+  -product_reproducible (false): y has the same bits on any number of ranks and any grid, and so have the dots and
+  norms of vectors from MatCreateVecs() and their duplicates. All ranks then cut the same tiles, since they own whole
+  blocks (pass block of GramScheduleFromOptions() to GramPointsCreate()), and the sums of tiles are added in a form that
+  rounds nothing (reproducible.h). What a backend adds for a tile must not depend on the other tiles of a list; symmetric
+  or not, precision and number of columns still matter. Costs 12 operations per row, tile and column, where a tile
+  has 1024 evaluations; the bytes of reduces double, dots take two allreduces; dim N + 3 q N + 2 q (|R| + |C|) numbers.
+  Ranks differ by a block of rows: with 30 000 points on 4 ranks the slowest has 12 % more pairs than an even share
+  (18 % on 2 x 2), with ten times the points a tenth of that.
+
+  Source: the grid, B. Hendrickson, R. Leland, S. Plimpton, An efficient parallel algorithm for matrix-vector
+  multiplication, Int. J. High Speed Computing 7 (1995) 73-88.
+
+  Errors: PETSC_ERR_ARG_SIZ when kernel and points disagree on dim; PETSC_ERR_ARG_WRONG when a reproducible Mat gets
+  points in other blocks; those of GramScheduleFromOptions().
 **/
 PetscErrorCode GramMatCreate(GramPoints points, const GramKernel *kernel, GramBackend backend, Mat *A);
 
@@ -37,10 +98,20 @@ PetscErrorCode GramMatCreate(GramPoints points, const GramKernel *kernel, GramBa
   GramMatCreateCross - Wrap K[i][j] = k(t_i, x_j), M x N: predictions are its products.
 
   Collective. As GramMatCreate(), with the rows laid out as targets and the columns as points, without ridge;
-  supports MatMult(), MatCreateVecs() and MatMatMult() with a MATDENSE.
+  supports MatMult(), MatCreateVecs() and MatMatMult() with a MATDENSE. Always 1d and without cover, whatever the grid
+  of the square matrix. Rows are summed where they live, block after block: when points come in whole blocks
+  (-product_reproducible), y does not depend on the ranks. -product_tolerance applies, but not to reproducible
+  products: the blocks of targets, by which it decides, do depend on them.
 **/
 PetscErrorCode GramMatCreateCross(GramPoints targets, GramPoints points, const GramKernel *kernel,
                                   GramBackend backend, Mat *K);
+
+/* -product_tolerance of one Mat: 0 makes it exact again, for residuals. Not collective, but alike on all ranks. */
+PetscErrorCode GramMatSetTolerance(Mat A, PetscReal tolerance);
+
+/* When A is reproducible, the columns of a MATDENSE (as MatDenseGetColumnVec() hands them out), and vectors duplicated
+   from them, get the dots and norms of MatCreateVecs(A). Not collective, but for all ranks alike. */
+PetscErrorCode GramMatMatchPanel(Mat A, Mat panel);
 
 /**
   GramMatGetEntries - a[j * lda + i] = A[rows[i]][cols[j]], ridge included, of any rows and columns (curve order).
@@ -55,9 +126,9 @@ PetscErrorCode GramMatGetEntries(Mat A, PetscInt n_rows, const PetscInt rows[], 
 typedef struct {
   PetscInt       products;  /* MatMult() and MatMatMult() calls, whatever the number of columns */
   PetscLogDouble pairs;     /* M N per product, skipped, mirrored or neither */
-  PetscLogDouble evaluated; /* profile evaluations */
+  PetscLogDouble evaluated; /* profile evaluations, skipped tiles not among them */
   PetscLogDouble skipped;   /* evaluations that -product_tolerance made unnecessary */
-  PetscLogDouble bytes;     /* received from other ranks */
+  PetscLogDouble bytes;     /* received from other ranks, by the formulas above */
   PetscLogDouble seconds;   /* in products */
 } GramMatStats;
 

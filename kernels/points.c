@@ -7,6 +7,7 @@
 struct _p_GramPoints {
   MPI_Comm    comm;
   PetscInt    dim, n, n_local, start; /* this rank owns [start, start + n_local) of the curve */
+  PetscInt    block;                  /* ranks own whole blocks of so many points */
   PetscReal  *x;                      /* [n_local][dim] */
   PetscInt   *row;                    /* [n_local] input row of each point */
   PetscLayout layout;                 /* of the curve */
@@ -234,8 +235,24 @@ static PetscErrorCode RecordsSort(MPI_Comm comm, PetscInt dim, size_t size, Pets
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* Blocks spread evenly over the ranks, the last of them as short as it is. */
+static PetscErrorCode CurveLayout(MPI_Comm comm, PetscInt n, PetscInt block, PetscLayout *layout)
+{
+  PetscLayout blocks;
+  PetscInt    first, end;
+
+  PetscFunctionBegin;
+  PetscCall(PetscLayoutCreateFromSizes(comm, PETSC_DECIDE, n / block + (n % block > 0), 1, &blocks));
+  PetscCall(PetscLayoutGetRange(blocks, &first, &end));
+  PetscCall(PetscLayoutDestroy(&blocks));
+  first = (PetscInt)PetscMin((PetscInt64)first * block, n);
+  end   = (PetscInt)PetscMin((PetscInt64)end * block, n);
+  PetscCall(PetscLayoutCreateFromSizes(comm, end - first, n, 1, layout));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramPointsCreate(MPI_Comm comm, PetscInt dim, PetscInt n_local, const PetscReal *x,
-                                const PetscReal *scale, GramPoints *points)
+                                const PetscReal *scale, PetscInt block, GramPoints *points)
 {
   const size_t size = sizeof(Record) + (size_t)dim * sizeof(PetscReal);
   PetscLayout  input;
@@ -246,13 +263,15 @@ PetscErrorCode GramPointsCreate(MPI_Comm comm, PetscInt dim, PetscInt n_local, c
   PetscFunctionBegin;
   PetscCheck(dim >= 1 && dim <= GRAM_MAX_DIM, comm, PETSC_ERR_ARG_SIZ,
              "%" PetscInt_FMT " coordinates per point, not 1 ... %d", dim, GRAM_MAX_DIM);
+  PetscCheck(block >= 1, comm, PETSC_ERR_ARG_OUTOFRANGE, "blocks of %" PetscInt_FMT " points", block);
   PetscCall(PetscNew(&p));
-  p->dim = dim;
+  p->dim   = dim;
+  p->block = block;
   PetscCall(PetscCommDuplicate(comm, &p->comm, NULL));
   PetscCall(PetscLayoutCreateFromSizes(comm, n_local, PETSC_DETERMINE, 1, &input));
   PetscCall(PetscLayoutGetRange(input, &first, NULL));
   PetscCall(PetscLayoutGetSize(input, &p->n));
-  PetscCall(PetscLayoutCreateFromSizes(comm, PETSC_DECIDE, p->n, 1, &p->layout));
+  PetscCall(CurveLayout(comm, p->n, block, &p->layout));
   PetscCall(PetscLayoutGetRange(p->layout, &p->start, &end));
   p->n_local = end - p->start;
 
@@ -366,6 +385,7 @@ PetscErrorCode GramPointsAllGather(GramPoints p, const PetscReal *scale, PetscRe
 PetscErrorCode GramPointsGetBlocks(GramPoints p, PetscInt block_size, PetscInt *n_blocks, PetscInt **offsets,
                                    PetscInt **first)
 {
+  const PetscBool whole = (PetscBool)(p->block > 1 && p->block % block_size == 0);
   PetscMPIInt     ranks;
   const PetscInt *ranges;
   PetscInt        b = 0;
@@ -380,7 +400,7 @@ PetscErrorCode GramPointsGetBlocks(GramPoints p, PetscInt block_size, PetscInt *
 
     (*first)[r] = b;
     for (PetscInt i = 0; i < blocks; i++)
-      (*offsets)[b++] = ranges[r] + (PetscInt)((PetscInt64)i * n / blocks);
+      (*offsets)[b++] = ranges[r] + (whole ? i * block_size : (PetscInt)((PetscInt64)i * n / blocks));
   }
   (*first)[ranks] = b;
   (*offsets)[b]   = p->n;

@@ -4,7 +4,7 @@
 #include "gram.h"
 
 /* N points of dim coordinates. Every rank owns a contiguous range of the curve; ranges differ by at most one
-   point, and ranks may own none. */
+   point (one block of points where they are asked to be whole), and ranks may own none. */
 typedef struct _p_GramPoints *GramPoints;
 
 /**
@@ -17,6 +17,7 @@ typedef struct _p_GramPoints *GramPoints;
   @param[in]  n_local points this rank hands in, >= 0; their input order is by rank, then by row
   @param[in]  x       [n_local][dim], finite; copied
   @param[in]  scale   [dim] lengths that make coordinates comparable (the kernel's length_scale), or NULL for 1
+  @param[in]  block   ranks own whole blocks of this many points, cut at its multiples; 1: as even as can be
   @param[out] points  free with GramPointsDestroy()
 
   The order depends on coordinates and input order only, never on the number of ranks: the curve's cell first
@@ -26,7 +27,7 @@ typedef struct _p_GramPoints *GramPoints;
   Source: J. Skilling, Programming the Hilbert curve, AIP Conf. Proc. 707 (2004) 381-387.
 **/
 PetscErrorCode GramPointsCreate(MPI_Comm comm, PetscInt dim, PetscInt n_local, const PetscReal *x,
-                                const PetscReal *scale, GramPoints *points);
+                                const PetscReal *scale, PetscInt block, GramPoints *points);
 PetscErrorCode GramPointsDestroy(GramPoints *points);
 
 /* Not collective; any of the outputs may be NULL. n_local and start describe this rank's range of the curve. */
@@ -57,7 +58,8 @@ PetscErrorCode GramPointsAllGather(GramPoints points, const PetscReal *scale, Pe
 /**
   GramPointsGetBlocks - Cut the curve into blocks of about block_size points that never straddle ranks.
 
-  Not collective (every rank computes the same table).
+  Not collective (every rank computes the same table). Where ranks own whole blocks of a multiple of block_size
+  points, blocks begin at the multiples of block_size: the same table at any number of ranks.
 
   @param[out] n_blocks blocks in all, >= 1 when n > 0
   @param[out] offsets  [n_blocks + 1] first point of each block; free with PetscFree()

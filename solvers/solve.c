@@ -368,6 +368,7 @@ static PetscErrorCode Certify(Mat A_true, Mat Y, Mat C, PetscInt q, const PetscR
   PetscCall(PetscMalloc3(q, &norm_b, q, &norm_r, q, &norm_x));
   PetscCall(ColumnNorms(Y, q, norm_b));
   PetscCall(MatDuplicate(Y, MAT_DO_NOT_COPY_VALUES, &R));
+  PetscCall(GramMatMatchPanel(A_true, R));
   PetscCall(Residual(A_true, Y, C, R, norm_r, norm_x, &report->norm_A));
   report->relative_residual = LargestRatio(q, norm_r, norm_b);
   for (PetscInt r = 0; r < q; r++) {
@@ -406,6 +407,7 @@ static PetscErrorCode MethodFromOptions(MPI_Comm comm, PetscInt n, GramSolveMeth
   PetscLogDouble           need, have;
   PetscBool                fits;
   PetscInt                 choice;
+  GramSchedule             schedule;
   char                     name[32] = "auto";
 
   PetscFunctionBegin;
@@ -416,6 +418,11 @@ static PetscErrorCode MethodFromOptions(MPI_Comm comm, PetscInt n, GramSolveMeth
   for (choice = 0; choice < 3 && strcmp(name, names[choice]) != 0; choice++) continue;
   GramCheckInput(choice < 3, comm, "solve.method: '%s' is none of auto, iterative, direct", name);
   *method = (GramSolveMethod)choice;
+  PetscCall(GramScheduleFromOptions(comm, &schedule));
+  GramCheckInput(
+      !schedule.reproducible || *method != GRAM_SOLVE_DIRECT, comm,
+      "solve.method: 'direct' depends on the number of ranks; product.reproducible needs iterative");
+  if (schedule.reproducible) *method = GRAM_SOLVE_ITERATIVE;
   if (*method != GRAM_SOLVE_AUTO) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCallMPI(MPI_Comm_size(comm, &size));
   PetscCall(GramMemoryFits(comm, DirectBytes(n, size), &fits, &need, &have));
@@ -436,15 +443,18 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt m, PetscInt
                                  size_t size)
 {
   GramSolveMethod method;
+  GramSchedule    schedule;
   PetscMPIInt     ranks;
   PetscLogDouble  bytes;
 
   PetscFunctionBegin;
   PetscCall(MethodFromOptions(comm, n, &method));
   PetscCallMPI(MPI_Comm_size(comm, &ranks));
-  /* on every rank: points gathered and transposed, panels of q + 1 columns gathered and summed; spread: points, the
-     sort, values, coefficients and work vectors */
-  bytes = 8.0 * (PetscLogDouble)n * ((2.0 * dim + 2.0 * (q + 1)) + (8.0 * dim + 8.0 * q + 8.0) / ranks);
+  PetscCall(GramScheduleFromOptions(comm, &schedule));
+  /* on every rank: the matrix with panels of q + 1 columns, and its exact twin where tiles are skipped; spread: points,
+     the sort, values, coefficients and work vectors */
+  bytes = (schedule.tolerance > 0 ? 2 : 1) * GramScheduleBytes(&schedule, n, dim, q + 1) +
+          8.0 * (PetscLogDouble)n * (8.0 * dim + 8.0 * q + 8.0) / ranks;
   if (m) bytes += GramPredictBytes(n, m, dim, q, ranks);
   if (method == GRAM_SOLVE_DIRECT) bytes += DirectBytes(n, ranks);
   PetscCall(
@@ -506,6 +516,8 @@ PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report)
   PetscCall(ScaleColumns(B, q, scale, PETSC_FALSE));
   PetscCall(MatDuplicate(Y, MAT_DO_NOT_COPY_VALUES, C));
   PetscCall(MatZeroEntries(*C));
+  PetscCall(GramMatMatchPanel(A, B));
+  PetscCall(GramMatMatchPanel(A, *C));
 
   PetscCall(PetscTimeSubtract(&report->solve_seconds));
   if (report->method == GRAM_SOLVE_DIRECT) PetscCall(SolveDirect(A, A_true, B, *C, q, report));

@@ -38,7 +38,7 @@ typedef struct {
   @param[out] report free its history with GramReportClear()
 
   Options: -solve_method (auto, iterative, direct); auto is direct up to GRAM_SOLVE_DIRECT_MAX points, with memory
-  permitting. -ksp_* and -pc_* configure the KSP; defaults: cg on the unpreconditioned norm, rtol 1e-8, 10 000
+  permitting, and iterative for -product_reproducible, which refuses direct: a factorisation depends on the ranks. -ksp_* and -pc_* configure the KSP; defaults: cg on the unpreconditioned norm, rtol 1e-8, 10 000
   iterations, pc none.
 
   iterative: one KSP solve per column. When the recomputed residual misses the tolerance that the recursion claims,

@@ -164,6 +164,24 @@ bad("limit larger than the set", 2, (r"data\.limit", "41", "40"), keys={"data.li
 bad("limit of more than 32 bits", 2, (r"data\.limit", "4294967306"), keys={"data.limit": 2 ** 32 + 10})
 bad("unknown precision", 2, (r"product\.precision", "quadruple", "double"), keys={"product.precision": "quadruple"})
 bad("unknown product", 2, (r"product\.method", "magic"), keys={"product.method": "magic"})
+bad("unknown grid", 2, (r"product\.grid", "'ring'", "1d"), keys={"product.grid": "ring"}, ranks=(1, 3))
+bad("grid of 6 ranks", 2, (r"product\.grid: '3,2' needs 6 ranks, this run has [13]",), keys={"product.grid": [3, 2]},
+    ranks=(1, 3))
+bad("grid of no ranks", 2, (r"product\.grid", "'0,1'"), keys={"product.grid": [0, 1]})
+bad("grid of negative ranks", 2, (r"product\.grid", "'-1,-1'"), keys={"product.grid": [-1, -1]})
+bad("grid of halves", 2, (r"product\.grid", r"'0\.5,2\.0'"), keys={"product.grid": [0.5, 2.0]})
+bad("grid of one number", 2, (r"product\.grid", "'1'"), keys={"product.grid": 1})
+bad("grid of three numbers", 2, (r"product\.grid", "'1,1,1'"), keys={"product.grid": [1, 1, 1]})
+bad("bad grid before the data are read", 2, r"product\.grid", keys={"product.grid": "ring", "data.file": "nowhere.h5"})
+bad("tolerance negative", 2, (r"product\.tolerance", "-1e-10"), keys={"product.tolerance": -1e-10}, ranks=(1, 3))
+bad("tolerance not a number", 2, (r"product\.tolerance", "(?i)nan"), keys={"product.tolerance": "nan"})
+bad("tolerance infinite", 2, (r"product\.tolerance", "(?i)inf"), keys={"product.tolerance": "inf"})
+bad("tolerance a word", 2, (r"product\.tolerance", "small"), keys={"product.tolerance": "small"})
+bad("reproducible maybe", 2, (r"product\.reproducible", "maybe"), keys={"product.reproducible": "maybe"})
+bad("reproducible and direct", 2, (r"solve\.method", "direct", r"product\.reproducible"),
+    keys={"product.reproducible": True, "solve_method": "direct"}, ranks=(1, 3))
+bad("reproducible and pipelined", 2, (r"product\.reproducible", "cg"),
+    keys={"product.reproducible": True, "ksp.type": "pipecg"}, ranks=(1, 3))
 bad("unknown backend", 2, ("backend", "abacus"), keys={"backend": "abacus"})
 bad("cuda without a device", 2, ("backend", "cuda"), keys={"backend": "cuda"}, skip=os.path.exists("/dev/nvidiactl"))
 bad("unknown solve_method", 2, ("solve[._]method", "foo", "direct"), keys={"solve_method": "foo"})
@@ -281,6 +299,7 @@ bad("model of an unknown kernel", 2, ("model", "kernel", "fancy"), verb="predict
 bad("model of too few coefficients", 2, ("coefficients", "39", "40"), verb="predict",
     prepare=hdf5("model.h5", lambda f: f.create_dataset("coefficients", data=f.pop("coefficients")[:39])))
 bad("predict without targets", 2, r"target\.(file|grid)", verb="predict", keys={"target.file": None})
+bad("predict on a grid that is none", 2, (r"product\.grid", "ring"), verb="predict", keys={"product.grid": "ring"})
 bad("predict at three coordinates", 2, ("target", "3", "2"), verb="predict",
     target=dict(x=g.halton(7, 3)), ranks=(1, 3))
 bad("predict over the model", 2, (r"output\.file", r"model\.h5"), verb="predict", keys={"output.file": "model.h5"})
@@ -293,7 +312,6 @@ bad("gradient of the mean", 2, (r"target\.gradient", ABOUT_VERSION), keys={"targ
 bad("cubic", 2, (r"kernel\.type|tail\.degree", "cubic"), keys={"kernel.type": "cubic"})
 bad("tree", 2, (r"product\.method", "tree", ABOUT_VERSION), keys={"product.method": "tree"})
 bad("mixed precision", 2, (r"product\.precision", "mixed", ABOUT_VERSION), keys={"product.precision": "mixed"})
-bad("reproducible sums", 2, (r"product\.reproducible", ABOUT_VERSION), keys={"product.reproducible": True})
 bad("checkpoints", 2, (r"checkpoint\.interval", ABOUT_VERSION), keys={"checkpoint.interval": 60})
 bad("leave-one-out", 2, (r"output\.loo", ABOUT_VERSION), keys={"output.loo": True})
 bad("vtk", 2, (r"output\.vtk", ABOUT_VERSION), keys={"output.vtk": "out.vtkhdf"})

@@ -19,7 +19,7 @@ int main(int argc, char **argv)
   PetscCall(PetscInitialize(&argc, &argv, NULL, help));
   PetscCallMPI(MPI_Comm_rank(PETSC_COMM_WORLD, &rank));
   PetscCall(GramKernelSetFromOptions(PETSC_COMM_WORLD, 1, &kernel));
-  PetscCall(GramPointsCreate(PETSC_COMM_WORLD, 1, rank ? 0 : 5, x, NULL, &X));
+  PetscCall(GramPointsCreate(PETSC_COMM_WORLD, 1, rank ? 0 : 5, x, NULL, 1, &X));
   PetscCall(GramBackendCreateFromOptions(PETSC_COMM_WORLD, &backend));
   PetscCall(GramMatCreate(X, &kernel, backend, &A));
   PetscCall(MatCreateVecs(A, &a, &b));

@@ -158,7 +158,7 @@ int main(int argc, char **argv)
 
     PetscCall(PetscMalloc1(n * dim, &x));
     for (PetscInt i = 0; i < n * dim; i++) x[i] = CheckUniform(9, (uint64_t)i);
-    PetscCall(GramPointsCreate(PETSC_COMM_WORLD, dim, rank ? 0 : n, x, kernel.length_scale, &X));
+    PetscCall(GramPointsCreate(PETSC_COMM_WORLD, dim, rank ? 0 : n, x, kernel.length_scale, 1, &X));
     /* sums of n terms of size amplitude^2, times a few eps */
     if (n < 30000)
       PetscCall(Products(X, &kernel, backend, ref,

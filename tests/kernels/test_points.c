@@ -27,7 +27,7 @@ static PetscErrorCode Order(MPI_Comm comm, PetscInt dim, PetscInt n, PetscBool t
     rows[i] = row;
     for (PetscInt c = 0; c < dim; c++) x[i * dim + c] = CheckUniform(4, (uint64_t)(source * dim + c));
   }
-  PetscCall(GramPointsCreate(comm, dim, back_n, x, NULL, &points));
+  PetscCall(GramPointsCreate(comm, dim, back_n, x, NULL, 1, &points));
   PetscCall(GramPointsGetSizes(points, NULL, NULL, NULL, &n_local, &start));
   PetscCall(GramPointsGetArrayRead(points, &sorted));
   PetscCall(PetscMalloc1(n_local, &curve));
@@ -64,7 +64,7 @@ static PetscErrorCode Continuous(PetscInt dim, PetscInt side)
     for (PetscInt c = 0, rest = i; c < dim; rest /= side, c++)
       x[i * dim + c] = (PetscReal)(rest % side) + 0.5 * (rest % side == side - 1);
   }
-  PetscCall(GramPointsCreate(PETSC_COMM_SELF, dim, n, x, NULL, &points));
+  PetscCall(GramPointsCreate(PETSC_COMM_SELF, dim, n, x, NULL, 1, &points));
   PetscCall(GramPointsGetArrayRead(points, &sorted));
   for (PetscInt i = 1; i < n; i++) {
     PetscReal step = 0;
@@ -89,7 +89,7 @@ static PetscErrorCode Blocks(MPI_Comm comm, PetscInt n)
   PetscCallMPI(MPI_Comm_size(comm, &size));
   PetscCall(PetscMalloc1(n, &x));
   for (PetscInt i = 0; i < n; i++) x[i] = CheckUniform(5, (uint64_t)i);
-  PetscCall(GramPointsCreate(comm, 1, rank ? 0 : n, x, NULL, &points));
+  PetscCall(GramPointsCreate(comm, 1, rank ? 0 : n, x, NULL, 1, &points));
   PetscCall(GramPointsGetSizes(points, NULL, NULL, NULL, &n_local, &start));
   PetscCall(GramPointsGetBlocks(points, 64, &n_blocks, &offsets, &first));
   CHECK(offsets[0] == 0 && offsets[n_blocks] == n, "blocks do not cover the points");
@@ -100,6 +100,39 @@ static PetscErrorCode Blocks(MPI_Comm comm, PetscInt n)
           (int)b);
   PetscCall(PetscFree(offsets));
   PetscCall(PetscFree(first));
+  PetscCall(GramPointsDestroy(&points));
+  PetscCall(PetscFree(x));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* ranks that own whole blocks share one table of blocks, whatever their number */
+static PetscErrorCode WholeBlocks(MPI_Comm comm, PetscInt n, PetscInt block)
+{
+  PetscMPIInt rank, size;
+  PetscInt    n_blocks, *offsets, *first, start, n_local;
+  PetscReal  *x;
+  GramPoints  points;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  PetscCallMPI(MPI_Comm_size(comm, &size));
+  PetscCall(PetscMalloc1(n, &x));
+  for (PetscInt i = 0; i < n; i++) x[i] = CheckUniform(6, (uint64_t)i);
+  PetscCall(GramPointsCreate(comm, 1, rank ? 0 : n, x, NULL, block, &points));
+  PetscCall(GramPointsGetSizes(points, NULL, NULL, NULL, &n_local, &start));
+  CHECK(start % block == 0 || start == n, "a rank begins at %d", (int)start);
+  CHECK(n_local % block == 0 || start + n_local == n, "a rank ends at %d", (int)(start + n_local));
+  CHECK(n_local <= block * ((n + block - 1) / block / size + 1), "%d points of %d", (int)n_local, (int)n);
+  for (PetscInt part = block; part > 1; part /= 2) {
+    PetscCall(GramPointsGetBlocks(points, part, &n_blocks, &offsets, &first));
+    CHECK(n_blocks == (n + part - 1) / part, "%d blocks of %d points", (int)n_blocks, (int)part);
+    for (PetscInt b = 0; b <= n_blocks; b++)
+      CHECK(offsets[b] == PetscMin(n, b * part), "block %d of %d points begins at %d", (int)b, (int)part,
+            (int)offsets[b]);
+    CHECK(offsets[first[rank]] == start, "rank %d begins within a block", (int)rank);
+    PetscCall(PetscFree(offsets));
+    PetscCall(PetscFree(first));
+  }
   PetscCall(GramPointsDestroy(&points));
   PetscCall(PetscFree(x));
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -129,6 +162,9 @@ int main(int argc, char **argv)
   PetscCall(Continuous(4, 4));
   PetscCall(Blocks(PETSC_COMM_WORLD, 1));
   PetscCall(Blocks(PETSC_COMM_WORLD, 1000));
+  PetscCall(WholeBlocks(PETSC_COMM_WORLD, 1, 64));
+  PetscCall(WholeBlocks(PETSC_COMM_WORLD, 64, 64));
+  PetscCall(WholeBlocks(PETSC_COMM_WORLD, 1003, 64));
   PetscCall(PetscFinalize());
   return check_failures != 0;
 }

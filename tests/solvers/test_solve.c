@@ -15,7 +15,7 @@ static PetscErrorCode Problem(PetscInt n, PetscInt q, const GramKernel *kernel, 
   for (PetscInt i = 0; i < n * kernel->dim; i++) x[i] = CheckUniform(1, (uint64_t)i);
   for (PetscInt i = 0; i < n * q; i++)
     c[i] = i % q == 2 ? 0 : CheckUniform(2, (uint64_t)i) - 0.5; /* column 2 is zero */
-  PetscCall(GramPointsCreate(PETSC_COMM_WORLD, kernel->dim, rank ? 0 : n, x, kernel->length_scale, X));
+  PetscCall(GramPointsCreate(PETSC_COMM_WORLD, kernel->dim, rank ? 0 : n, x, kernel->length_scale, 1, X));
   PetscCall(GramMatCreate(*X, kernel, backend, A));
   PetscCall(GramPanelFromInput(*X, q, c, C));
   PetscCall(MatMatMult(*A, *C, MAT_INITIAL_MATRIX, PETSC_DEFAULT, Y));
