@@ -108,12 +108,20 @@ static __attribute__((noinline)) gram_real TileGather(const gram_scalar *x, long
   return r;
 }
 
-static __attribute__((noinline)) double TileFold(gram_real s)
+/* u[j * stride] += sum over the lanes of s[j], n of them: by halves */
+static __attribute__((noinline)) void TileFold(double *u, long stride, const gram_real *s, long n)
 {
-  double sum = 0;
+  for (long j = 0; j < n; j++) {
+    gram_scalar a[GRAM_VECTOR_BYTES / sizeof(gram_scalar)];
 
-  for (int l = 0; l < TILE_LANES; l++) sum += s[l];
-  return sum;
+    memcpy(a, s + j, sizeof a);
+    TILE_UNROLL
+    for (int half = TILE_LANES / 2; half > 0; half /= 2) {
+      TILE_UNROLL
+      for (int l = 0; l < half; l++) a[l] += a[l + half];
+    }
+    u[j * stride] += a[0];
+  }
 }
 
 TILE_INLINE long TileAtMost(long n, long limit) { return n < 0 ? 0 : n < limit ? n : limit; }
@@ -172,7 +180,7 @@ TILE_INLINE void TileValue_Inline(GramRadial type, int few, int vecs, int width,
         for (int r = 0; r < width; r++) TileAdd(y + first * width + r, width, lanes, yi[a][r]);
       }
     }
-    for (long j = 0; both && j < cols * width; j++) u[j0 * width + j] += TileFold(uj[j]);
+    if (both) TileFold(u + j0 * width, 1, uj, cols * width);
   }
 }
 
@@ -446,7 +454,7 @@ TILE_INLINE void TileDerivative_Inline(GramRadial type, int few, int dim_any, bo
         }
       }
     }
-    for (long k = 0; both && k < cols * b; k++) u[(j0 * b + k) * width] += TileFold(uj[k]);
+    if (both) TileFold(u + j0 * b * width, width, uj, cols * b);
   }
 }
 
@@ -485,7 +493,8 @@ static double TileMulAdd(long steps, double *sum)
     for (int k = 0; k < 24; k++) a[k] = a[k] * GRAM_C(0.999999) + GRAM_C(1e-6);
   }
   for (int k = 0; k < 24; k++) total += a[k];
-  *sum = TileFold(total);
+  *sum = 0;
+  TileFold(sum, 1, &total, 1);
   return 24.0 * TILE_LANES * (double)steps;
 }
 
