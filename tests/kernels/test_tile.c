@@ -144,7 +144,7 @@ static PetscErrorCode Derivatives(const GramKernel *kernel, GramBackend cpu[], G
         for (int precision = GRAM_DOUBLE; precision <= GRAM_SINGLE; precision++) {
           const PetscBool twice = (PetscBool)(rows & cols & GRAM_GRADIENT);
           const PetscReal limit = Eps(precision) * 40 * (PetscReal)(1 + kernel->dim);
-          PetscReal       error;
+          PetscReal       error = 0;
 
           if (kernel->radial == GRAM_RADIAL_EXPONENTIAL && (twice || precision)) continue;
           PetscCall(
