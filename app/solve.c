@@ -21,26 +21,6 @@ static PetscErrorCode RefuseDuplicates(const GramDataset *data, GramPoints X, co
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* The same matrix in double and with every tile, for residuals, where A is less. */
-static PetscErrorCode TrueOperator(MPI_Comm comm, GramPoints X, const GramKernel *kernel, GramBackend backend,
-                                   PetscReal tolerance, Mat A, GramBackend *exact, Mat *A_true)
-{
-  const char   *name;
-  GramPrecision precision;
-
-  PetscFunctionBegin;
-  PetscCall(GramBackendGetInfo(backend, &name, NULL, &precision));
-  *exact  = NULL;
-  *A_true = A;
-  if (precision == GRAM_DOUBLE && tolerance == 0) PetscCall(PetscObjectReference((PetscObject)A));
-  else {
-    if (precision != GRAM_DOUBLE) PetscCall(GramBackendCreate(comm, name, GRAM_DOUBLE, exact));
-    PetscCall(GramMatCreate(X, kernel, *exact ? *exact : backend, A_true));
-    PetscCall(GramMatSetTolerance(*A_true, 0));
-  }
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
 /* the share of A's pairs that its products left out, on all ranks */
 static PetscErrorCode SkippedFraction(Mat A, PetscReal *fraction)
 {
@@ -146,7 +126,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
 
   /* the operator: -backend, -product_*; the solve: -solve_method, -ksp_*, -pc_* */
   PetscCall(GramMatCreate(X, &model.kernel, backend, &A));
-  PetscCall(TrueOperator(comm, X, &model.kernel, backend, schedule.tolerance, A, &exact, &A_true));
+  PetscCall(GramTrueOperatorCreate(X, &model.kernel, backend, A, &exact, &A_true));
   PetscCall(GramSolve(A, A_true, Y, &C, &report));
   PetscCall(SkippedFraction(A, &run.skipped_fraction));
   PetscCall(GramRunLap(&run.solve_seconds));
