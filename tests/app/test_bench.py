@@ -113,8 +113,8 @@ def solves(args, folder):
 def reproducible(args, folder):
     """The same solves digit by digit on any ranks and grid, and products that are right; all tiles for the residual."""
     keys = ["iterations", "exact_from", "relative_residual", "converged", "reason", "precision", "symmetric", "rhs"]
-    config = dict(CONFIG, bench=dict(kind="solve", sizes=[3, 2500], precisions=["double", "mixed"], rhs=[1, 2], repeats=1),
-                  ksp=dict(rtol=1e-9), solve=dict(method="iterative"), product=dict(reproducible=True))
+    config = dict(CONFIG, bench=dict(kind="solve", sizes=[3, 2100], precisions=["double", "mixed"], rhs=2, repeats=1),
+                  ridge=dict(alpha=5.0), ksp=dict(rtol=1e-9), solve=dict(method="iterative"), product=dict(reproducible=True))
     reference = None
     for ranks, grid in (1, "auto"), (2, "auto"), (3, "auto"), (2, "1,2"):
         what = f"reproducible on {ranks} ranks, grid {grid}"
@@ -122,11 +122,11 @@ def reproducible(args, folder):
         found = lines(what, run())
         got = [[line[key] for key in keys] for line in found]
         reference = reference or got
-        g.check(len(got) == 16 and got == reference, f"{what}: {got}, on 1 rank {reference}")
+        g.check(len(got) == 8 and got == reference, f"{what}: {got}, on 1 rank {reference}")
         g.check(all(line["relative_residual"] <= 1e-9 for line in found), f"{what}: residuals of {found}")
-        for line in lines(f"{what}: products", run("-bench_kind", "product", "-bench_sizes", 2500)):
+        for line in lines(f"{what}: products", run("-bench_kind", "product", "-bench_sizes", 2100)):
             g.check(line["relative_error"] <= LIMITS[line["precision"]], f"{what}: off by {line['relative_error']}")
-    result = g.run(args.program, "bench", config, 2, ["-product_tolerance", 0.3, "-product_reproducible", "false"],
+    result = g.run(args.program, "bench", config, 2, ["-product_tolerance", 0.3, "-product_reproducible", "false", "-bench_precisions", "double"],
                    args.mpiexec, folder)
     g.check(all(line["relative_residual"] <= 1e-9 for line in lines("tolerance 0.3", result)), "tolerance 0.3: residuals")
 
@@ -174,7 +174,8 @@ def pictures(args, folder):
     """Rates of one run, scaling where ranks vary, from files or standard input; text between the lines is no harm."""
     paths = []
     for ranks in 1, 2:
-        r = g.run(args.program, "bench", CONFIG, ranks, ["-bench_repeats", 1], args.mpiexec, folder)
+        r = g.run(args.program, "bench", CONFIG, ranks, ["-bench_repeats", 1, "-bench_dims", 3, "-bench_rhs", 1],
+                  args.mpiexec, folder)
         paths.append(os.path.join(folder, f"{ranks}.jsonl"))
         with open(paths[-1], "w") as f:
             f.write("# a log\n" + r.out + "\n42\n")
