@@ -132,6 +132,23 @@ static PetscErrorCode KSPCreateGram(Mat A, KSP *ksp)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* methods that would never see the tolerance */
+static PetscErrorCode RefuseBlind(KSP ksp)
+{
+  char      norm[32] = "";
+  PetscBool blind;
+
+  PetscFunctionBegin;
+  PetscCall(PetscObjectTypeCompare((PetscObject)ksp, KSPPREONLY, &blind));
+  GramCheckInput(!blind, PetscObjectComm((PetscObject)ksp), "ksp.type: 'preonly' does not iterate");
+  PetscCall(PetscOptionsGetString(NULL, NULL, "-ksp_norm_type", norm, sizeof norm, NULL));
+  PetscCall(PetscStrcasecmp(norm, "none", &blind));
+  GramCheckInput(!blind, PetscObjectComm((PetscObject)ksp),
+                 "ksp.norm_type: 'none' would never see the tolerance; take unpreconditioned, preconditioned "
+                 "or natural");
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 static const char *ReasonName(KSPConvergedReason reason, PetscBool stagnated)
 {
   if (stagnated) return "stagnation";
@@ -670,6 +687,7 @@ PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report)
   PetscCall(MethodFromOptions(PetscObjectComm((PetscObject)A), n, &report->method));
   PetscCall(GramMatGetPrecision(A, &precision));
   PetscCall(KSPCreateGram(A, &ksp));
+  if (report->method == GRAM_SOLVE_ITERATIVE) PetscCall(RefuseBlind(ksp));
   PetscCall(KSPGetTolerances(ksp, &tolerance[0], &tolerance[1], NULL, NULL));
   PetscCall(PetscMalloc1(q, &scale));
   PetscCall(ColumnScales(Y, q, scale));

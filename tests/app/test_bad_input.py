@@ -163,6 +163,8 @@ bad("limit not an integer", 2, (r"data\.limit", r"2\.5"), keys={"data.limit": 2.
 bad("limit larger than the set", 2, (r"data\.limit", "41", "40"), keys={"data.limit": 41}, ranks=(1, 3))
 bad("limit of more than 32 bits", 2, (r"data\.limit", "4294967306"), keys={"data.limit": 2 ** 32 + 10})
 bad("unknown precision", 2, (r"product\.precision", "quadruple", "double"), keys={"product.precision": "quadruple"})
+bad("a method that does not iterate", 2, (r"ksp\.type", "preonly"), keys={"ksp.type": "preonly", "solve.method": "iterative"})
+bad("no norm to watch", 2, (r"ksp\.norm_type", "none"), keys={"ksp.norm_type": "none", "solve.method": "iterative"})
 bad("half of a precision", 2, (r"product\.precision", "mix", "mixed"), keys={"product.precision": "mix"})
 bad("unknown product", 2, (r"product\.method", "magic"), keys={"product.method": "magic"})
 bad("unknown grid", 2, (r"product\.grid", "'ring'", "1d"), keys={"product.grid": "ring"}, ranks=(1, 3))
