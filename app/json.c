@@ -13,7 +13,7 @@ static void Add(GramJson *json, const char *name, const char *value, PetscBool q
 
   for (const char *v = value; *v && n + 3 < sizeof plain; v++) {
     if (quoted && (*v == '"' || *v == '\\')) plain[n++] = '\\';
-    plain[n++] = (unsigned char)*v < ' ' ? ' ' : *v;
+    plain[n++] = (char)((unsigned char)*v < ' ' ? ' ' : *v);
   }
   plain[n] = '\0';
   json->length +=

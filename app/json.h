@@ -12,7 +12,7 @@ typedef struct {
 void GramJsonAddText(GramJson *json, const char *name, const char *value);
 void GramJsonAddBool(GramJson *json, const char *name, PetscBool value);
 
-/* Whole numbers with all their digits, others with nine; infinities and NaN, which JSON does not know, as null. */
+/* Whole numbers with all their digits, others with nine; infinities and NaN, which JSON has not, as null. */
 void GramJsonAddNumber(GramJson *json, const char *name, PetscReal value);
 
 /* The object and the end of the line, at once. Collective. */

@@ -10,8 +10,8 @@ typedef struct {
   PetscBool solve; /* bench.kind */
   PetscInt  repeats;
   PetscInt  n_sizes, n_dims, n_rhs, n_kernels, n_precisions, n_symmetric;
-  PetscInt  sizes[GRAM_PLAN_LIST + 1], dims[GRAM_PLAN_LIST + 1],
-      rhs[GRAM_PLAN_LIST + 1]; /* one more shows that there are too many */
+  PetscInt  sizes[GRAM_PLAN_LIST + 1], dims[GRAM_PLAN_LIST + 1]; /* one more shows that there are too many */
+  PetscInt  rhs[GRAM_PLAN_LIST + 1];
   char     *kernels[GRAM_PLAN_LIST + 1], *precisions[GRAM_PLAN_LIST + 1];
   PetscBool symmetric[2];
 } GramPlan;
@@ -26,7 +26,7 @@ typedef struct {
 } GramPlanCase;
 
 /**
-  GramPlanFromOptions - Read and check -bench_*, and what all cases take from -kernel_*, -backend and -product_*.
+  GramPlanFromOptions - Read and check -bench_*, and what cases take from -kernel_*, -backend and -product_*.
 
   Collective on comm. Free with GramPlanClear(). Errors: GRAM_ERR_INPUT naming the key, its value and the limit.
 **/

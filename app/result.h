@@ -7,7 +7,7 @@
 /**
   GramPredictAt - mean[i] = value_shift + value_scale * sum_j k(t'_i, x'_j) C[j], in original units.
 
-  Collective. Precision mixed is that of solves, with answers good to double: predictions are then evaluated in double.
+  Collective. Answers of mixed solves are good to double: predictions from them are evaluated in double.
 
   @param[in]  X, C    points of the model and their coefficients, N x q, laid out as X
   @param[in]  targets where, in input order

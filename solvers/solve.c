@@ -167,7 +167,7 @@ static PetscBool Succeeded(const char *reason)
                      !strcmp(reason, "direct") || !strcmp(reason, "working_accuracy"));
 }
 
-/* AX = A [X, 1] of the true operator, x [q][ldx]. The ones come along once: ||A||_1 = max (A 1)_i, since k > 0. */
+/* AX = A [X, 1] of the true operator, x [q][ldx]; the ones come along once: ||A||_1 = max (A 1)_i, as k > 0 */
 static PetscErrorCode TrueProduct(Norms *norms, PetscInt q, const PetscReal *x, PetscInt ldx, Mat *AX)
 {
   const PetscInt width = norms->A == 0 ? q + 1 : q;
@@ -286,9 +286,10 @@ static PetscErrorCode Attempt(KSP ksp, Vec b, Vec x, PetscBool from_x, Watch *w,
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* Iterative refinement: A d = r, x += d, r = b - A_true x, while that halves r. What an A of float entries or skipped
-   tiles does to d only slows it down, unless A is too far off, or indefinite: then done is PETSC_FALSE, and x the best
-   so far. Source: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., SIAM 2002, chapter 12. */
+/* Iterative refinement: A d = r, x += d, r = b - A_true x, while that halves r. What an A of float entries or
+   skipped tiles does to d only slows it down, unless A is too far off, or indefinite: then done is PETSC_FALSE,
+   and x the best so far. Source: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., SIAM 2002,
+   chapter 12. */
 static PetscErrorCode Refine(KSP ksp, Vec b, Vec x, Vec r, Watch *w, PetscBool *done)
 {
   PetscReal *const now = w->norms->r + w->done, *const norm_x = w->norms->x + w->done;
@@ -324,8 +325,8 @@ static PetscErrorCode Refine(KSP ksp, Vec b, Vec x, Vec r, Watch *w, PetscBool *
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* The KSP, then restarts while the true residual is above the goal and still halves. What a failing KSP leaves in x is
-   exchanged for the best iterate on the way. */
+/* The KSP, then restarts while the true residual is above the goal and still halves. What a failing KSP leaves in x
+   is exchanged for the best iterate on the way. */
 static PetscErrorCode Iterate(KSP ksp, Vec b, Vec x, Vec r, PetscInt attempts, PetscBool from_x, Watch *w,
                               KSPConvergedReason *reason)
 {
@@ -354,7 +355,7 @@ static PetscErrorCode Iterate(KSP ksp, Vec b, Vec x, Vec r, PetscInt attempts, P
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* One column. Refinement that does not get there hands over to the true operator, for this column and the others. */
+/* One column. Refinement that does not get there hands over to the true operator, for this column and the rest. */
 static PetscErrorCode SolveColumn(KSP ksp, Vec b, Vec x, PetscReal rtol, PetscReal atol, Watch *w,
                                   char reason[32])
 {
@@ -592,8 +593,8 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt m, PetscInt
   PetscCallMPI(MPI_Comm_size(comm, &ranks));
   PetscCall(GramScheduleFromOptions(comm, &schedule));
   PetscCall(PetscOptionsGetString(NULL, NULL, "-product_precision", precision, sizeof precision, NULL));
-  /* on every rank: the matrix with panels of q + 1 columns, and the true one where that is another; spread: points,
-     the sort, values, coefficients and work vectors */
+  /* on every rank: the matrix with panels of q + 1 columns, and the true one where that is another; spread:
+     points, the sort, values, coefficients and work vectors */
   bytes = (schedule.tolerance > 0 || strcmp(precision, "double") != 0 ? 2 : 1) *
               GramScheduleBytes(&schedule, n, dim, q + 1) +
           8.0 * (PetscLogDouble)n * (8.0 * dim + 8.0 * q + 8.0) / ranks;
