@@ -12,15 +12,20 @@ PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend
 {
   const GramScaling *s = &targets->scaling;
   PetscInt           m_local, n;
+  const char        *name;
+  GramPrecision      precision;
+  GramBackend        exact = NULL;
   GramPoints         T;
   Mat                K, M;
 
   PetscFunctionBegin;
+  PetscCall(GramBackendGetInfo(backend, &name, NULL, &precision));
+  if (precision == GRAM_MIXED) PetscCall(GramBackendCreate(targets->comm, name, GRAM_DOUBLE, &exact));
   PetscCall(GramPointsCreate(targets->comm, targets->dim, targets->n_local, targets->x, kernel->length_scale,
                              1, &T));
   PetscCall(GramPointsGetSizes(T, NULL, NULL, NULL, &m_local, NULL));
   PetscCall(GramPointsGetSizes(X, NULL, NULL, &n, NULL, NULL));
-  PetscCall(GramMatCreateCross(T, X, kernel, backend, &K));
+  PetscCall(GramMatCreateCross(T, X, kernel, exact ? exact : backend, &K));
   PetscCall(GramProgressBegin("predict", (PetscReal)m_local * (PetscReal)n));
   PetscCall(MatMatMult(K, C, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &M));
   PetscCall(GramProgressEnd());
@@ -33,6 +38,7 @@ PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend
   PetscCall(MatDestroy(&M));
   PetscCall(MatDestroy(&K));
   PetscCall(GramPointsDestroy(&T));
+  PetscCall(GramBackendDestroy(&exact));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -44,6 +50,7 @@ PetscErrorCode GramRunBegin(GramRun *run, const char *verb)
   PetscCall(PetscMemzero(run, sizeof *run));
   run->verb              = verb;
   run->converged         = PETSC_TRUE;
+  run->exact_from        = -1;
   run->relative_residual = run->backward_error = NAN;
   PetscCall(PetscTime(&begun));
   lap = begun;

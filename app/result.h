@@ -7,7 +7,7 @@
 /**
   GramPredictAt - mean[i] = value_shift + value_scale * sum_j k(t'_i, x'_j) C[j], in original units.
 
-  Collective.
+  Collective. Answers of mixed solves are good to double: predictions from them are evaluated in double.
 
   @param[in]  X, C    points of the model and their coefficients, N x q, laid out as X
   @param[in]  targets where, in input order

@@ -21,26 +21,6 @@ static PetscErrorCode RefuseDuplicates(const GramDataset *data, GramPoints X, co
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* The same matrix in double and with every tile, for residuals, where A is less. */
-static PetscErrorCode TrueOperator(MPI_Comm comm, GramPoints X, const GramKernel *kernel, GramBackend backend,
-                                   PetscReal tolerance, Mat A, GramBackend *exact, Mat *A_true)
-{
-  const char   *name;
-  GramPrecision precision;
-
-  PetscFunctionBegin;
-  PetscCall(GramBackendGetInfo(backend, &name, NULL, &precision));
-  *exact  = NULL;
-  *A_true = A;
-  if (precision == GRAM_DOUBLE && tolerance == 0) PetscCall(PetscObjectReference((PetscObject)A));
-  else {
-    if (precision != GRAM_DOUBLE) PetscCall(GramBackendCreate(comm, name, GRAM_DOUBLE, exact));
-    PetscCall(GramMatCreate(X, kernel, *exact ? *exact : backend, A_true));
-    PetscCall(GramMatSetTolerance(*A_true, 0));
-  }
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
 /* the share of A's pairs that its products left out, on all ranks */
 static PetscErrorCode SkippedFraction(Mat A, PetscReal *fraction)
 {
@@ -63,8 +43,7 @@ static const char *Remedy(const char *reason)
     return "raise ksp.max_it or ridge.alpha, or take solve.method direct";
   if (!strcmp(reason, "indefinite")) return "the matrix is numerically singular: raise ridge.alpha";
   if (!strcmp(reason, "residual"))
-    return "its products cannot reach ksp.rtol: product.precision double, product.tolerance 0, or a larger "
-           "ksp.rtol";
+    return "its products cannot reach ksp.rtol: product.precision mixed or double, or a larger ksp.rtol";
   return "raise ridge.alpha, or take solve.method direct";
 }
 
@@ -72,6 +51,8 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramDataset *targets, const
                                 const char *detail, PetscReal tolerance, PetscReal rmse, PetscReal mae,
                                 const char *path)
 {
+  char until[64] = "";
+
   PetscFunctionBegin;
   PetscCall(GramSay(comm, "solve",
                     "%s on %" PetscInt_FMT " rank%s, %s (%s), %s: %s, %" PetscInt_FMT " iterations",
@@ -79,9 +60,15 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramDataset *targets, const
                     run->converged ? "converged" : "NOT CONVERGED", run->iterations));
   PetscCall(GramSay(comm, "residual", "%.3e relative, backward error %.1e (%s)",
                     (double)run->relative_residual, (double)run->backward_error, run->reason));
-  if (run->skipped_fraction > 0)
-    PetscCall(GramSay(comm, "products", "%.3g %% of the pairs skipped (product.tolerance %g)",
-                      100 * (double)run->skipped_fraction, (double)tolerance));
+  if (run->exact_from >= 0 && strcmp(run->precision, "double") != 0)
+    PetscCall(GramSay(comm, "precision", "%s, double from iteration %" PetscInt_FMT, run->precision,
+                      run->exact_from));
+  if (run->skipped_fraction > 0) {
+    if (run->exact_from >= 0)
+      PetscCall(PetscSNPrintf(until, sizeof until, ", none from iteration %" PetscInt_FMT, run->exact_from));
+    PetscCall(GramSay(comm, "products", "%.3g %% of the pairs skipped (product.tolerance %g)%s",
+                      100 * (double)run->skipped_fraction, (double)tolerance, until));
+  }
   if (targets->n && PetscIsNanReal(rmse))
     PetscCall(GramSay(comm, "prediction", "%" PetscInt_FMT " targets", targets->n));
   else if (targets->n) {
@@ -146,7 +133,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
 
   /* the operator: -backend, -product_*; the solve: -solve_method, -ksp_*, -pc_* */
   PetscCall(GramMatCreate(X, &model.kernel, backend, &A));
-  PetscCall(TrueOperator(comm, X, &model.kernel, backend, schedule.tolerance, A, &exact, &A_true));
+  PetscCall(GramTrueOperatorCreate(X, &model.kernel, backend, A, &exact, &A_true));
   PetscCall(GramSolve(A, A_true, Y, &C, &report));
   PetscCall(SkippedFraction(A, &run.skipped_fraction));
   PetscCall(GramRunLap(&run.solve_seconds));
@@ -168,6 +155,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
   run.method     = report.method == GRAM_SOLVE_DIRECT ? "direct" : "iterative";
   run.reason     = report.reason;
   run.iterations = report.iterations;
+  run.exact_from = report.exact_from;
   run.converged = *converged = report.converged;
   run.relative_residual      = report.relative_residual;
   run.backward_error         = report.backward_error;

@@ -302,6 +302,7 @@ PetscErrorCode GramRunWrite(GramH5 file, MPI_Comm comm, const GramRun *run)
   PetscCall(GramH5WriteInt(file, "run", "ranks", run->ranks));
   PetscCall(GramH5WriteInt(file, "run", "iterations", run->iterations));
   PetscCall(GramH5WriteInt(file, "run", "converged", run->converged));
+  PetscCall(GramH5WriteInt(file, "run", "exact_from", run->exact_from));
   for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(numbers); i++) {
     PetscCall(GramH5WriteReals(file, "run", numbers[i].name, 0, &numbers[i].value));
   }

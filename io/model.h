@@ -27,6 +27,7 @@ typedef struct {
   PetscLogDouble read_seconds, setup_seconds, solve_seconds, predict_seconds, total_seconds;
   PetscLogDouble pairs_per_second, peak_memory_bytes; /* summed over ranks */
   PetscReal      skipped_fraction;                    /* of the pairs, by -product_tolerance */
+  PetscInt       exact_from; /* iterations before double and all tiles took over, -1: never */
 } GramRun;
 
 /**

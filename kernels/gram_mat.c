@@ -19,11 +19,12 @@ typedef struct {
 } Side;
 
 typedef struct {
-  MPI_Comm     comm;
-  GramKernel   kernel;
-  GramSchedule schedule;
-  GramTiles    tiles, all; /* for products, and for any entries: the same, or all points once more */
-  GramSkip     skip;
+  MPI_Comm      comm;
+  GramKernel    kernel;
+  GramPrecision precision;
+  GramSchedule  schedule;
+  GramTiles     tiles, all; /* for products, and for any entries: the same, or all points once more */
+  GramSkip      skip;
   PetscBool square, cover, apart; /* apart: the tiles' rows are the points of R, their columns those of C */
   PetscInt  m_local, n_local, n;  /* rows and columns of this rank, columns in all */
   Side      R, C;                 /* rows are shared along a row of the grid, columns along a column */
@@ -604,6 +605,7 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
              "points have %" PetscInt_FMT " coordinates, the kernel %" PetscInt_FMT, dim, kernel->dim);
   PetscCallMPI(MPI_Comm_size(s->comm, &size));
   PetscCall(GramScheduleFromOptions(s->comm, &s->schedule));
+  PetscCall(GramBackendGetInfo(backend, NULL, NULL, &s->precision));
   s->kernel  = *kernel;
   s->square  = (PetscBool)!targets;
   s->m_local = s->n_local;
@@ -725,6 +727,16 @@ PetscErrorCode GramMatGetKernel(Mat A, GramKernel *kernel)
   PetscFunctionBegin;
   PetscCall(MatShellGetContext(A, &s));
   *kernel = s->kernel;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramMatGetPrecision(Mat A, GramPrecision *precision)
+{
+  GramShell *s;
+
+  PetscFunctionBegin;
+  PetscCall(MatShellGetContext(A, &s));
+  *precision = s->precision;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

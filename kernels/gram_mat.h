@@ -135,6 +135,7 @@ typedef struct {
 /* Not collective. */
 PetscErrorCode GramMatGetStats(Mat A, GramMatStats *stats);
 PetscErrorCode GramMatGetKernel(Mat A, GramKernel *kernel);
+PetscErrorCode GramMatGetPrecision(Mat A, GramPrecision *precision); /* of its backend */
 
 /**
   GramPanelFromInput, GramPanelToInput - Rows in input order to a MATDENSE laid out as points, and back.

@@ -8,19 +8,38 @@
 
 #define RESTARTS    5 /* of a KSP whose recursion lost touch with the residual */
 #define REFINEMENTS 3
+#define REFINE_BY   1e-2 /* how much one refinement asks of products that are less than true */
+
+/* Norms by the true operator: they decide when a solve is done, and they are its certificate. */
+typedef struct {
+  Mat        A_true;
+  PetscReal  A;         /* ||A||_1, 0 until a product has found it */
+  PetscReal *b, *r, *x; /* [q] of the columns of Y, of Y - A C and of C */
+} Norms;
+
+/* the residual below which no x in double precision gets, of column r */
+static PetscReal WorkingAccuracy(const Norms *norms, PetscInt r)
+{
+  return PETSC_MACHINE_EPSILON * norms->A * norms->x[r];
+}
 
 /* What the KSP hooks see. */
 typedef struct {
   GramReport *report;
+  Norms      *norms;
   PetscInt    q, done;  /* columns in all, and solved */
   PetscInt    capacity; /* of column */
   PetscReal  *column;   /* history of this column */
   PetscInt    n_column;
-  PetscReal   norm_b, target, best; /* ||b||, the residual norm to reach, the least seen */
-  PetscInt    since_best;
-  PetscBool   stagnated;
-  Vec         x_best;    /* the iterate to hand out when the last one turns out worse */
-  PetscReal   norm_best; /* of its residual */
+  PetscInt    max_it, left; /* iterations that a column may take, and that this one has left */
+  PetscReal   norm_b, goal; /* ||b||, the norm of the true residual to reach */
+  PetscReal   target, factor,
+      best; /* the norm to reach in this KSPSolve(), or the factor by which; the least seen */
+  PetscInt  since_best;
+  PetscBool stagnated;
+  PetscBool refine;    /* A is less than the true operator, and so are its corrections */
+  Vec       x_best;    /* the iterate to hand out when the last one turns out worse */
+  PetscReal norm_best; /* of its residual */
 } Watch;
 
 static PetscErrorCode HistoryAdd(Watch *w, PetscReal relative)
@@ -37,13 +56,14 @@ static PetscErrorCode HistoryAdd(Watch *w, PetscReal relative)
 static PetscErrorCode Monitor(KSP ksp, PetscInt it, PetscReal norm, void *ctx)
 {
   Watch    *w        = (Watch *)ctx;
-  PetscReal relative = norm / w->norm_b, goal = PetscMax(w->target / w->norm_b, PETSC_SMALL * PETSC_SMALL);
+  PetscReal relative = norm / w->norm_b, goal = PetscMax(w->goal / w->norm_b, PETSC_SMALL * PETSC_SMALL);
   PetscReal fraction;
   char      note[80];
 
   PetscFunctionBegin;
   if (it > 0 || !w->n_column) PetscCall(HistoryAdd(w, relative));
-  if (norm < 0.5 * w->norm_best) { /* a copy for each halving: few, and never far from the best */
+  if (!w->refine &&
+      norm < 0.5 * w->norm_best) { /* a copy for each halving: few, and never far from the best */
     PetscCall(KSPBuildSolution(ksp, w->x_best, NULL));
     w->norm_best = norm;
   }
@@ -60,6 +80,7 @@ static PetscErrorCode Converged(KSP ksp, PetscInt it, PetscReal norm, KSPConverg
   Watch *w = (Watch *)ctx;
 
   PetscFunctionBegin;
+  if (it == 0 && w->factor > 0) w->target = w->factor * norm;
   if (PetscIsInfOrNanReal(norm)) *reason = KSP_DIVERGED_NANORINF;
   else if (norm <= w->target) *reason = KSP_CONVERGED_RTOL;
   else if (norm < w->best) {
@@ -69,7 +90,6 @@ static PetscErrorCode Converged(KSP ksp, PetscInt it, PetscReal norm, KSPConverg
     w->stagnated = PETSC_TRUE;
     *reason      = KSP_DIVERGED_BREAKDOWN;
   }
-  (void)it;
   (void)ksp;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -112,6 +132,23 @@ static PetscErrorCode KSPCreateGram(Mat A, KSP *ksp)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* methods that would never see the tolerance */
+static PetscErrorCode RefuseBlind(KSP ksp)
+{
+  char      norm[32] = "";
+  PetscBool blind;
+
+  PetscFunctionBegin;
+  PetscCall(PetscObjectTypeCompare((PetscObject)ksp, KSPPREONLY, &blind));
+  GramCheckInput(!blind, PetscObjectComm((PetscObject)ksp), "ksp.type: 'preonly' does not iterate");
+  PetscCall(PetscOptionsGetString(NULL, NULL, "-ksp_norm_type", norm, sizeof norm, NULL));
+  PetscCall(PetscStrcasecmp(norm, "none", &blind));
+  GramCheckInput(!blind, PetscObjectComm((PetscObject)ksp),
+                 "ksp.norm_type: 'none' would never see the tolerance; take unpreconditioned, preconditioned "
+                 "or natural");
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 static const char *ReasonName(KSPConvergedReason reason, PetscBool stagnated)
 {
   if (stagnated) return "stagnation";
@@ -127,54 +164,66 @@ static const char *ReasonName(KSPConvergedReason reason, PetscBool stagnated)
 static PetscBool Succeeded(const char *reason)
 {
   return (PetscBool)(!strcmp(reason, "relative_tolerance") || !strcmp(reason, "absolute_tolerance") ||
-                     !strcmp(reason, "direct"));
+                     !strcmp(reason, "direct") || !strcmp(reason, "working_accuracy"));
 }
 
-/* R = Y - A X, column norms of R and X, and ||A||_1 once: a column of ones rides along in the panel (k > 0). */
-static PetscErrorCode Residual(Mat A, Mat Y, Mat X, Mat R, PetscReal *norm_r, PetscReal *norm_x,
-                               PetscReal *norm_A)
+/* AX = A [X, 1] of the true operator, x [q][ldx]; the ones come along once: ||A||_1 = max (A 1)_i, as k > 0 */
+static PetscErrorCode TrueProduct(Norms *norms, PetscInt q, const PetscReal *x, PetscInt ldx, Mat *AX)
 {
-  Mat              V, AV;
-  PetscInt         q, n, lda, ldx;
-  PetscReal       *v;
-  const PetscReal *x;
-  Vec              ones;
+  const PetscInt width = norms->A == 0 ? q + 1 : q;
+  PetscInt       n, lda;
+  PetscReal     *v;
+  Mat            V;
+  Vec            ones;
 
   PetscFunctionBegin;
-  PetscCall(MatGetSize(X, NULL, &q));
-  PetscCall(MatGetLocalSize(X, &n, NULL));
-  PetscCall(
-      MatCreateDense(PetscObjectComm((PetscObject)A), n, PETSC_DECIDE, PETSC_DETERMINE, q + 1, NULL, &V));
+  PetscCall(MatGetLocalSize(norms->A_true, &n, NULL));
+  PetscCall(MatCreateDense(PetscObjectComm((PetscObject)norms->A_true), n, PETSC_DECIDE, PETSC_DETERMINE,
+                           width, NULL, &V));
   PetscCall(MatDenseGetLDA(V, &lda));
-  PetscCall(MatDenseGetLDA(X, &ldx));
   PetscCall(MatDenseGetArrayWrite(V, &v));
-  PetscCall(MatDenseGetArrayRead(X, &x));
-  for (PetscInt r = 0; r <= q; r++) {
+  for (PetscInt r = 0; r < width; r++) {
     for (PetscInt i = 0; i < n; i++) v[GramAt(r, lda, i)] = r < q ? x[GramAt(r, ldx, i)] : 1;
   }
-  PetscCall(MatDenseRestoreArrayRead(X, &x));
   PetscCall(MatDenseRestoreArrayWrite(V, &v));
-  PetscCall(MatMatMult(A, V, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &AV));
-  PetscCall(MatDenseGetColumnVecRead(AV, q, &ones));
-  PetscCall(VecNorm(ones, NORM_INFINITY, norm_A));
-  PetscCall(MatDenseRestoreColumnVecRead(AV, q, &ones));
+  PetscCall(MatMatMult(norms->A_true, V, MAT_INITIAL_MATRIX, PETSC_DEFAULT, AX));
+  if (width > q) {
+    PetscCall(MatDenseGetColumnVecRead(*AX, q, &ones));
+    PetscCall(VecNorm(ones, NORM_INFINITY, &norms->A));
+    PetscCall(MatDenseRestoreColumnVecRead(*AX, q, &ones));
+  }
+  PetscCall(MatDestroy(&V));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* R = Y - A X by the true operator, and the norms of R and X */
+static PetscErrorCode Residual(Norms *norms, PetscInt q, Mat Y, Mat X, Mat R)
+{
+  PetscInt         ldx;
+  const PetscReal *x;
+  Mat              AX;
+
+  PetscFunctionBegin;
+  PetscCall(MatDenseGetLDA(X, &ldx));
+  PetscCall(MatDenseGetArrayRead(X, &x));
+  PetscCall(TrueProduct(norms, q, x, ldx, &AX));
+  PetscCall(MatDenseRestoreArrayRead(X, &x));
   for (PetscInt r = 0; r < q; r++) {
     Vec y, ax, res, xr;
 
     PetscCall(MatDenseGetColumnVecRead(X, r, &xr));
-    PetscCall(VecNorm(xr, NORM_2, norm_x + r));
+    PetscCall(VecNorm(xr, NORM_2, norms->x + r));
     PetscCall(MatDenseRestoreColumnVecRead(X, r, &xr));
     PetscCall(MatDenseGetColumnVecRead(Y, r, &y));
-    PetscCall(MatDenseGetColumnVecRead(AV, r, &ax));
+    PetscCall(MatDenseGetColumnVecRead(AX, r, &ax));
     PetscCall(MatDenseGetColumnVecWrite(R, r, &res));
     PetscCall(VecWAXPY(res, -1, ax, y)); /* r = y - A x */
-    PetscCall(VecNorm(res, NORM_2, norm_r + r));
+    PetscCall(VecNorm(res, NORM_2, norms->r + r));
     PetscCall(MatDenseRestoreColumnVecWrite(R, r, &res));
-    PetscCall(MatDenseRestoreColumnVecRead(AV, r, &ax));
+    PetscCall(MatDenseRestoreColumnVecRead(AX, r, &ax));
     PetscCall(MatDenseRestoreColumnVecRead(Y, r, &y));
   }
-  PetscCall(MatDestroy(&AV));
-  PetscCall(MatDestroy(&V));
+  PetscCall(MatDestroy(&AX));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -191,32 +240,132 @@ static PetscErrorCode ColumnNorms(Mat Y, PetscInt q, PetscReal *norm)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* ||b - A x|| of the true operator */
-static PetscErrorCode TrueNorm(Mat A_true, Vec b, Vec x, Vec r, PetscReal *norm)
+/* r = b - A x by the true operator, and the norms of r and x, of the column at hand */
+static PetscErrorCode TrueResidual(Watch *w, Vec b, Vec x, Vec r)
 {
+  PetscInt         n;
+  const PetscReal *xa;
+  Mat              AX;
+  Vec              ax;
+
   PetscFunctionBegin;
-  PetscCall(MatMult(A_true, x, r));
-  PetscCall(VecAYPX(r, -1, b)); /* r = b - A x */
-  PetscCall(VecNorm(r, NORM_2, norm));
+  PetscCall(VecGetLocalSize(x, &n));
+  PetscCall(VecGetArrayRead(x, &xa));
+  PetscCall(TrueProduct(w->norms, 1, xa, n, &AX));
+  PetscCall(VecRestoreArrayRead(x, &xa));
+  PetscCall(MatDenseGetColumnVecRead(AX, 0, &ax));
+  PetscCall(VecWAXPY(r, -1, ax, b)); /* r = b - A x */
+  PetscCall(MatDenseRestoreColumnVecRead(AX, 0, &ax));
+  PetscCall(MatDestroy(&AX));
+  PetscCall(VecNorm(r, NORM_2, w->norms->r + w->done));
+  PetscCall(VecNorm(x, NORM_2, w->norms->x + w->done));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* One column: the KSP, then restarts while the true residual is above the target and still halves. What a failing
-   KSP leaves in x is exchanged for the best iterate on the way, or zero. */
-static PetscErrorCode SolveColumn(KSP ksp, Mat A_true, Vec b, Vec x, PetscReal rtol, PetscReal atol, Watch *w,
+/* KSPSolve() with the iterations that the column has left */
+static PetscErrorCode Attempt(KSP ksp, Vec b, Vec x, PetscBool from_x, Watch *w, KSPConvergedReason *reason)
+{
+  GramMatStats begin, end;
+  PetscInt     its;
+  Mat          A;
+
+  PetscFunctionBegin;
+  w->best       = PETSC_MAX_REAL;
+  w->since_best = 0;
+  w->stagnated  = PETSC_FALSE;
+  PetscCall(KSPSetTolerances(ksp, PETSC_DEFAULT, PETSC_DEFAULT, PETSC_DEFAULT, w->left));
+  PetscCall(KSPSetInitialGuessNonzero(ksp, from_x));
+  PetscCall(KSPGetOperators(ksp, &A, NULL));
+  PetscCall(GramMatGetStats(A, &begin));
+  PetscCall(KSPSolve(ksp, b, x));
+  PetscCall(GramMatGetStats(A, &end));
+  PetscCall(KSPGetConvergedReason(ksp, reason));
+  PetscCall(KSPGetIterationNumber(ksp, &its));
+  w->report->iterations += end.products - begin.products;
+  w->left -= PetscMin(w->left, its);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Iterative refinement: A d = r, x += d, r = b - A_true x, while that halves r. What an A of float entries or
+   skipped tiles does to d only slows it down, unless A is too far off, or indefinite: then done is PETSC_FALSE,
+   and x the best so far. Source: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., SIAM 2002,
+   chapter 12. */
+static PetscErrorCode Refine(KSP ksp, Vec b, Vec x, Vec r, Watch *w, PetscBool *done)
+{
+  PetscReal *const now = w->norms->r + w->done, *const norm_x = w->norms->x + w->done;
+  KSPConvergedReason reason;
+  PetscReal          before, norm_x_before;
+  PetscBool          pays = PETSC_TRUE;
+  Vec                d;
+
+  PetscFunctionBegin;
+  PetscCall(VecDuplicate(b, &d));
+  PetscCall(VecCopy(b, r)); /* x = 0 */
+  *done = PETSC_FALSE;
+  while (!*done && pays && w->left > 0) {
+    before        = *now;
+    norm_x_before = *norm_x;
+    w->factor     = PetscMax(REFINE_BY, w->goal / before / 2);
+    PetscCall(Attempt(ksp, r, d, PETSC_FALSE, w, &reason));
+    PetscCall(VecCopy(x, w->x_best));
+    PetscCall(VecAXPY(x, 1, d));
+    PetscCall(TrueResidual(w, b, x, r));
+    if (!(*now <= before)) { /* NaN included */
+      PetscCall(VecCopy(w->x_best, x));
+      *now    = before;
+      *norm_x = norm_x_before;
+    }
+    pays  = (PetscBool)(reason > 0 && *now <= before / 2);
+    *done = (PetscBool)(*now <= PetscMax(w->goal, WorkingAccuracy(w->norms, w->done)));
+  }
+  w->factor = 0;
+  PetscCall(VecCopy(x, w->x_best));
+  w->norm_best = *now;
+  PetscCall(VecDestroy(&d));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* The KSP, then restarts while the true residual is above the goal and still halves. What a failing KSP leaves in x
+   is exchanged for the best iterate on the way. */
+static PetscErrorCode Iterate(KSP ksp, Vec b, Vec x, Vec r, PetscInt attempts, PetscBool from_x, Watch *w,
+                              KSPConvergedReason *reason)
+{
+  const PetscReal *now    = w->norms->r + w->done;
+  PetscReal        before = PETSC_MAX_REAL, norm, norm_x;
+
+  PetscFunctionBegin;
+  w->target = w->goal;
+  for (PetscInt attempt = 0; attempt < attempts; attempt++) {
+    PetscCall(Attempt(ksp, b, x, (PetscBool)(from_x || attempt > 0), w, reason));
+    PetscCall(TrueResidual(w, b, x, r));
+    if (*reason < 0 || *now <= w->goal || !(*now <= before / 2)) break;
+    before = *now;
+    w->target *= 0.5 * w->goal / *now; /* the KSP may watch another norm: ask it for as much less */
+  }
+  if (!(*now <= w->norm_best)) { /* NaN included */
+    norm   = *now;
+    norm_x = w->norms->x[w->done];
+    PetscCall(TrueResidual(w, b, w->x_best, r));
+    if (!(norm <= *now)) PetscCall(VecCopy(w->x_best, x));
+    else {
+      w->norms->r[w->done] = norm;
+      w->norms->x[w->done] = norm_x;
+    }
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* One column. Refinement that does not get there hands over to the true operator, for this column and the rest. */
+static PetscErrorCode SolveColumn(KSP ksp, Vec b, Vec x, PetscReal rtol, PetscReal atol, Watch *w,
                                   char reason[32])
 {
-  KSPConvergedReason ksp_reason;
-  PetscReal          before = PETSC_MAX_REAL, norm = PETSC_INFINITY, goal;
-  GramMatStats       begin, end;
-  PetscBool          exact;
+  KSPConvergedReason ksp_reason = KSP_DIVERGED_ITS;
+  PetscBool          refined = w->refine, done = PETSC_FALSE;
   Mat                A;
   Vec                r;
 
   PetscFunctionBegin;
-  PetscCall(KSPGetOperators(ksp, &A, NULL));
-  exact = (PetscBool)(A == A_true);
-  PetscCall(VecNorm(b, NORM_2, &w->norm_b));
+  w->norm_b = w->norms->b[w->done];
   PetscCall(VecSet(x, 0));
   PetscCall(PetscStrncpy(reason, "relative_tolerance", 32));
   w->n_column = 0;
@@ -226,46 +375,35 @@ static PetscErrorCode SolveColumn(KSP ksp, Mat A_true, Vec b, Vec x, PetscReal r
   PetscCall(VecDuplicate(b, &w->x_best));
   PetscCall(VecSet(w->x_best, 0));
   w->norm_best = w->norm_b;
-  w->target = goal = PetscMax(rtol * w->norm_b, atol);
-  for (PetscInt attempt = 0; attempt <= (exact ? RESTARTS : 0); attempt++) {
-    w->best       = PETSC_MAX_REAL;
-    w->since_best = 0;
-    w->stagnated  = PETSC_FALSE;
-    PetscCall(KSPSetInitialGuessNonzero(ksp, (PetscBool)(attempt > 0)));
-    PetscCall(GramMatGetStats(A, &begin));
-    PetscCall(KSPSolve(ksp, b, x));
-    PetscCall(GramMatGetStats(A, &end));
-    w->report->iterations += end.products - begin.products;
-    PetscCall(KSPGetConvergedReason(ksp, &ksp_reason));
-    PetscCall(PetscStrncpy(reason, ReasonName(ksp_reason, w->stagnated), 32));
-    PetscCall(TrueNorm(A_true, b, x, r, &norm));
-    if (ksp_reason < 0) break;
-    if (norm <= goal) {
-      PetscCall(
-          PetscStrncpy(reason, norm <= rtol * w->norm_b ? "relative_tolerance" : "absolute_tolerance", 32));
-      break;
+  w->goal      = PetscMax(rtol * w->norm_b, atol);
+  w->left      = w->max_it;
+  if (refined) {
+    PetscCall(Refine(ksp, b, x, r, w, &done));
+    if (!done && w->left > 0) {
+      w->refine             = PETSC_FALSE;
+      w->report->exact_from = w->report->iterations;
+      PetscCall(KSPSetOperators(ksp, w->norms->A_true, w->norms->A_true));
     }
-    if (!(norm <= before / 2)) break;
-    before = norm;
-    w->target *= 0.5 * goal / norm; /* the KSP may watch another norm: ask it for as much less */
   }
-  if (!(norm <= w->norm_best)) { /* NaN included */
-    PetscReal best;
-
-    PetscCall(TrueNorm(A_true, b, w->x_best, r, &best));
-    if (!(norm <= best)) PetscCall(VecCopy(w->x_best, x));
-  }
+  PetscCall(KSPGetOperators(ksp, &A, NULL));
+  if (!w->refine)
+    PetscCall(Iterate(ksp, b, x, r, A == w->norms->A_true ? RESTARTS + 1 : 1, refined, w, &ksp_reason));
+  if (w->norms->r[w->done] <= w->goal)
+    PetscCall(PetscStrncpy(
+        reason, w->norms->r[w->done] <= rtol * w->norm_b ? "relative_tolerance" : "absolute_tolerance", 32));
+  else PetscCall(PetscStrncpy(reason, done ? "working_accuracy" : ReasonName(ksp_reason, w->stagnated), 32));
   PetscCall(VecDestroy(&w->x_best));
   PetscCall(VecDestroy(&r));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode SolveIterative(KSP ksp, Mat A_true, Mat Y, Mat C, PetscInt q,
+static PetscErrorCode SolveIterative(KSP ksp, Norms *norms, PetscBool refine, Mat Y, Mat C, PetscInt q,
                                      const PetscReal tolerance[2], const PetscReal *scale, GramReport *report)
 {
-  Watch w = {.report = report, .q = q};
+  Watch w = {.report = report, .norms = norms, .q = q, .refine = refine};
 
   PetscFunctionBegin;
+  PetscCall(KSPGetTolerances(ksp, NULL, NULL, NULL, &w.max_it));
   PetscCall(KSPMonitorSet(ksp, Monitor, &w, NULL));
   PetscCall(KSPSetConvergenceTest(ksp, Converged, &w, NULL));
   PetscCall(GramProgressBegin("solve", 0));
@@ -276,7 +414,7 @@ static PetscErrorCode SolveIterative(KSP ksp, Mat A_true, Mat Y, Mat C, PetscInt
     PetscCall(MatDenseGetColumnVecRead(Y, r, &b));
     PetscCall(MatDenseGetColumnVecWrite(C, r, &x));
     w.done = r;
-    PetscCall(SolveColumn(ksp, A_true, b, x, tolerance[0], tolerance[1] * scale[r], &w, reason));
+    PetscCall(SolveColumn(ksp, b, x, tolerance[0], tolerance[1] * scale[r], &w, reason));
     PetscCall(MatDenseRestoreColumnVecWrite(C, r, &x));
     PetscCall(MatDenseRestoreColumnVecRead(Y, r, &b));
     if (!strlen(report->reason) || Succeeded(report->reason)) { /* the first failure stays */
@@ -309,9 +447,9 @@ static PetscReal LargestRatio(PetscInt q, const PetscReal *norm, const PetscReal
 }
 
 /* Cholesky, then x += A^-1 (y - A x) while that halves the residual. */
-static PetscErrorCode SolveDirect(Mat A, Mat A_true, Mat Y, Mat C, PetscInt q, GramReport *report)
+static PetscErrorCode SolveDirect(Mat A, Norms *norms, Mat Y, Mat C, PetscInt q, GramReport *report)
 {
-  PetscReal *norm_b, *norm_r, *norm_x, before = PETSC_INFINITY, now;
+  PetscReal *r_before, *x_before, before = PETSC_INFINITY, now;
   GramDirect direct;
   PetscBool  spd;
   Mat        R, C_before;
@@ -323,8 +461,7 @@ static PetscErrorCode SolveDirect(Mat A, Mat A_true, Mat Y, Mat C, PetscInt q, G
   PetscCall(GramDirectCreate(A, &direct, &spd));
   PetscCall(PetscTimeAdd(&report->setup_seconds));
   PetscCall(PetscStrncpy(report->reason, spd ? "direct" : "indefinite", sizeof report->reason));
-  PetscCall(PetscMalloc3(q, &norm_b, q, &norm_r, q, &norm_x));
-  PetscCall(ColumnNorms(Y, q, norm_b));
+  PetscCall(PetscMalloc2(q, &r_before, q, &x_before));
   PetscCall(MatDuplicate(Y, MAT_COPY_VALUES, &R));
   PetscCall(MatDuplicate(Y, MAT_DO_NOT_COPY_VALUES, &C_before));
   for (PetscInt step = 0; spd && step <= REFINEMENTS; step++) {
@@ -340,45 +477,50 @@ static PetscErrorCode SolveDirect(Mat A, Mat A_true, Mat Y, Mat C, PetscInt q, G
       PetscCall(VecDestroy(&d));
       PetscCall(MatDenseRestoreColumnVecRead(R, r, &res));
     }
-    PetscCall(Residual(A_true, Y, C, R, norm_r, norm_x, &report->norm_A));
-    now                                  = LargestRatio(q, norm_r, norm_b);
+    PetscCall(Residual(norms, q, Y, C, R));
+    now                                  = LargestRatio(q, norms->r, norms->b);
     report->history[report->n_history++] = now;
-    if (now > before) PetscCall(MatCopy(C_before, C, SAME_NONZERO_PATTERN)); /* that step did harm */
+    if (now > before) { /* that step did harm */
+      PetscCall(MatCopy(C_before, C, SAME_NONZERO_PATTERN));
+      PetscCall(PetscArraycpy(norms->r, r_before, q));
+      PetscCall(PetscArraycpy(norms->x, x_before, q));
+    }
     if (now > before / 2 || now == 0) break;
     before = now;
     PetscCall(MatCopy(C, C_before, SAME_NONZERO_PATTERN));
+    PetscCall(PetscArraycpy(r_before, norms->r, q));
+    PetscCall(PetscArraycpy(x_before, norms->x, q));
   }
   PetscCall(MatDestroy(&R));
   PetscCall(MatDestroy(&C_before));
-  PetscCall(PetscFree3(norm_b, norm_r, norm_x));
+  PetscCall(PetscFree2(r_before, x_before));
   PetscCall(GramDirectDestroy(&direct));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 /* The certificate: residuals of what is handed out decide what is claimed. */
-static PetscErrorCode Certify(Mat A_true, Mat Y, Mat C, PetscInt q, const PetscReal tolerance[2],
-                              const PetscReal *scale, GramReport *report)
+static PetscErrorCode Certify(Norms *norms, PetscInt q, const PetscReal tolerance[2], const PetscReal *scale,
+                              GramReport *report)
 {
-  PetscReal *norm_b, *norm_r, *norm_x;
-  PetscBool  met = PETSC_TRUE, floor = PETSC_TRUE, direct = (PetscBool)(report->method == GRAM_SOLVE_DIRECT),
+  PetscBool met = PETSC_TRUE, floor = PETSC_TRUE, direct = (PetscBool)(report->method == GRAM_SOLVE_DIRECT),
             failed;
-  Mat R;
+  Mat AX;
 
   PetscFunctionBegin;
-  PetscCall(PetscMalloc3(q, &norm_b, q, &norm_r, q, &norm_x));
-  PetscCall(ColumnNorms(Y, q, norm_b));
-  PetscCall(MatDuplicate(Y, MAT_DO_NOT_COPY_VALUES, &R));
-  PetscCall(GramMatMatchPanel(A_true, R));
-  PetscCall(Residual(A_true, Y, C, R, norm_r, norm_x, &report->norm_A));
-  report->relative_residual = LargestRatio(q, norm_r, norm_b);
+  if (norms->A == 0) { /* nothing but zeros was handed out, or no factor was found */
+    PetscCall(TrueProduct(norms, 0, NULL, 0, &AX));
+    PetscCall(MatDestroy(&AX));
+  }
+  report->norm_A            = norms->A;
+  report->relative_residual = LargestRatio(q, norms->r, norms->b);
   for (PetscInt r = 0; r < q; r++) {
     const PetscBool within =
-        (PetscBool)(norm_r[r] <= PetscMax(tolerance[0] * norm_b[r], tolerance[1] * scale[r]));
+        (PetscBool)(norms->r[r] <= PetscMax(tolerance[0] * norms->b[r], tolerance[1] * scale[r]));
 
     report->backward_error =
-        PetscMax(report->backward_error, norm_r[r] / (report->norm_A * norm_x[r] + norm_b[r] + 1e-300));
+        PetscMax(report->backward_error, norms->r[r] / (norms->A * norms->x[r] + norms->b[r] + 1e-300));
     met   = (PetscBool)(met && within);
-    floor = (PetscBool)(floor && (within || norm_r[r] <= PETSC_MACHINE_EPSILON * report->norm_A * norm_x[r]));
+    floor = (PetscBool)(floor && (within || norms->r[r] <= WorkingAccuracy(norms, r)));
   }
   failed = (PetscBool)(!strcmp(report->reason, "indefinite") || !strcmp(report->reason, "nan_or_inf"));
   report->converged = (PetscBool)(met || (floor && !failed));
@@ -389,8 +531,6 @@ static PetscErrorCode Certify(Mat A_true, Mat Y, Mat C, PetscInt q, const PetscR
     PetscCall(PetscStrncpy(report->reason, "working_accuracy", sizeof report->reason));
   if (!report->converged && Succeeded(report->reason))
     PetscCall(PetscStrncpy(report->reason, "residual", sizeof report->reason));
-  PetscCall(MatDestroy(&R));
-  PetscCall(PetscFree3(norm_b, norm_r, norm_x));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -446,14 +586,17 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt m, PetscInt
   GramSchedule    schedule;
   PetscMPIInt     ranks;
   PetscLogDouble  bytes;
+  char            precision[32] = "double";
 
   PetscFunctionBegin;
   PetscCall(MethodFromOptions(comm, n, &method));
   PetscCallMPI(MPI_Comm_size(comm, &ranks));
   PetscCall(GramScheduleFromOptions(comm, &schedule));
-  /* on every rank: the matrix with panels of q + 1 columns, and its exact twin where tiles are skipped; spread: points,
-     the sort, values, coefficients and work vectors */
-  bytes = (schedule.tolerance > 0 ? 2 : 1) * GramScheduleBytes(&schedule, n, dim, q + 1) +
+  PetscCall(PetscOptionsGetString(NULL, NULL, "-product_precision", precision, sizeof precision, NULL));
+  /* on every rank: the matrix with panels of q + 1 columns, and the true one where that is another; spread:
+     points, the sort, values, coefficients and work vectors */
+  bytes = (schedule.tolerance > 0 || strcmp(precision, "double") != 0 ? 2 : 1) *
+              GramScheduleBytes(&schedule, n, dim, q + 1) +
           8.0 * (PetscLogDouble)n * (8.0 * dim + 8.0 * q + 8.0) / ranks;
   if (m) bytes += GramPredictBytes(n, m, dim, q, ranks);
   if (method == GRAM_SOLVE_DIRECT) bytes += DirectBytes(n, ranks);
@@ -496,19 +639,56 @@ static PetscErrorCode ScaleColumns(Mat Y, PetscInt q, const PetscReal *scale, Pe
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+static PetscErrorCode PairsPerSecond(Mat A, Mat A_true, PetscLogDouble *rate)
+{
+  GramMatStats a, t = {0};
+
+  PetscFunctionBegin;
+  PetscCall(GramMatGetStats(A, &a));
+  if (A != A_true) PetscCall(GramMatGetStats(A_true, &t));
+  *rate = a.seconds + t.seconds > 0 ? (a.pairs + t.pairs) / (a.seconds + t.seconds) : 0;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, GramBackend backend, Mat A,
+                                      GramBackend *exact, Mat *A_true)
+{
+  MPI_Comm      comm = PetscObjectComm((PetscObject)A);
+  const char   *name;
+  GramPrecision precision;
+  GramSchedule  schedule;
+
+  PetscFunctionBegin;
+  PetscCall(GramBackendGetInfo(backend, &name, NULL, &precision));
+  PetscCall(GramScheduleFromOptions(comm, &schedule));
+  *exact  = NULL;
+  *A_true = A;
+  if (precision == GRAM_DOUBLE && schedule.tolerance == 0) PetscCall(PetscObjectReference((PetscObject)A));
+  else {
+    if (precision != GRAM_DOUBLE) PetscCall(GramBackendCreate(comm, name, GRAM_DOUBLE, exact));
+    PetscCall(GramMatCreate(X, kernel, *exact ? *exact : backend, A_true));
+    PetscCall(GramMatSetTolerance(*A_true, 0));
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report)
 {
-  PetscReal    tolerance[2], *scale; /* rtol, atol; of each column */
-  PetscInt     n, q;
-  GramMatStats stats;
-  Mat          B; /* Y, its columns scaled */
-  KSP          ksp;
+  PetscReal     tolerance[2], *scale; /* rtol, atol; of each column */
+  PetscInt      n, q;
+  GramPrecision precision;
+  Norms         norms = {.A_true = A_true};
+  Mat           B; /* Y, its columns scaled */
+  KSP           ksp;
 
   PetscFunctionBegin;
   PetscCall(PetscMemzero(report, sizeof *report));
+  report->exact_from = -1;
   PetscCall(MatGetSize(Y, &n, &q));
   PetscCall(MethodFromOptions(PetscObjectComm((PetscObject)A), n, &report->method));
+  PetscCall(GramMatGetPrecision(A, &precision));
   PetscCall(KSPCreateGram(A, &ksp));
+  if (report->method == GRAM_SOLVE_ITERATIVE) PetscCall(RefuseBlind(ksp));
   PetscCall(KSPGetTolerances(ksp, &tolerance[0], &tolerance[1], NULL, NULL));
   PetscCall(PetscMalloc1(q, &scale));
   PetscCall(ColumnScales(Y, q, scale));
@@ -520,16 +700,21 @@ PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report)
   PetscCall(GramMatMatchPanel(A, *C));
 
   PetscCall(PetscTimeSubtract(&report->solve_seconds));
-  if (report->method == GRAM_SOLVE_DIRECT) PetscCall(SolveDirect(A, A_true, B, *C, q, report));
-  else PetscCall(SolveIterative(ksp, A_true, B, *C, q, tolerance, scale, report));
-  PetscCall(Certify(A_true, B, *C, q, tolerance, scale, report));
+  PetscCall(PetscCalloc3(q, &norms.b, q, &norms.r, q, &norms.x));
+  PetscCall(ColumnNorms(B, q, norms.b));
+  PetscCall(PetscArraycpy(norms.r, norms.b, q)); /* C = 0 */
+  if (report->method == GRAM_SOLVE_DIRECT) PetscCall(SolveDirect(A, &norms, B, *C, q, report));
+  else
+    PetscCall(SolveIterative(ksp, &norms, (PetscBool)(A != A_true && precision != GRAM_SINGLE), B, *C, q,
+                             tolerance, scale, report));
+  PetscCall(Certify(&norms, q, tolerance, scale, report));
   PetscCall(PetscTimeAdd(&report->solve_seconds));
   report->solve_seconds -= report->setup_seconds;
 
   PetscCall(ScaleColumns(*C, q, scale, PETSC_TRUE));
-  PetscCall(GramMatGetStats(A, &stats));
-  if (stats.seconds > 0) report->pairs_per_second = stats.pairs / stats.seconds;
+  PetscCall(PairsPerSecond(A, A_true, &report->pairs_per_second));
   PetscCall(MatDestroy(&B));
+  PetscCall(PetscFree3(norms.b, norms.r, norms.x));
   PetscCall(PetscFree(scale));
   PetscCall(KSPDestroy(&ksp));
   PetscFunctionReturn(PETSC_SUCCESS);

@@ -14,17 +14,30 @@ typedef enum { GRAM_SOLVE_AUTO, GRAM_SOLVE_ITERATIVE, GRAM_SOLVE_DIRECT } GramSo
 typedef struct {
   GramSolveMethod method; /* iterative or direct */
   PetscBool       converged;
-  char            reason[32]; /* see GramSolve() */
-  PetscInt   iterations; /* products of all Krylov attempts over all columns, restarts included; direct: 0 */
-  PetscReal  relative_residual; /* largest over columns of ||b - A x||_2 / ||b||_2 */
-  PetscReal  backward_error;    /* largest over columns of ||b - A x||_2 / (||A||_1 ||x||_2 + ||b||_2) */
-  PetscReal  norm_A;            /* ||A||_1 */
-  PetscInt   n_history;         /* entries of history */
-  PetscReal *history;           /* relative residual after each iteration of the slowest column, on all ranks;
-                                        direct: 1 for x = 0, after the factorisation, after each refinement */
-  PetscLogDouble setup_seconds, solve_seconds;
-  PetscLogDouble pairs_per_second; /* M N products / seconds in products; 0 when there were none */
+  char            reason[32];        /* see GramSolve() */
+  PetscInt        iterations;        /* products of all Krylov attempts over all columns; direct: 0 */
+  PetscReal       relative_residual; /* largest over columns of ||b - A x||_2 / ||b||_2 */
+  PetscReal       backward_error;    /* largest of ||b - A x||_2 / (||A||_1 ||x||_2 + ||b||_2) */
+  PetscReal       norm_A;            /* ||A||_1 */
+  PetscInt        exact_from;        /* iterations before A_true took over from A; -1: it did not have to */
+  PetscInt        n_history;         /* entries of history */
+  PetscReal      *history;           /* see GramSolve(); on all ranks */
+  PetscLogDouble  setup_seconds, solve_seconds;
+  PetscLogDouble  pairs_per_second; /* M N products / seconds in products, of both operators; 0 without any */
 } GramReport;
+
+/**
+  GramTrueOperatorCreate - The matrix that A stands for, in double and with every tile.
+
+  Collective on A.
+
+  @param[in]  X, kernel, backend what A was made of by GramMatCreate()
+  @param[out] exact  the backend of A_true where it needs its own, else NULL; free it after A_true, with
+                     GramBackendDestroy()
+  @param[out] A_true A itself when backend is double and -product_tolerance 0; free with MatDestroy()
+**/
+PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, GramBackend backend, Mat A,
+                                      GramBackend *exact, Mat *A_true);
 
 /**
   GramSolve - Solve A C = Y.
@@ -32,29 +45,43 @@ typedef struct {
   Collective on A.
 
   @param[in]  A      from GramMatCreate() with a backend of any precision
-  @param[in]  A_true the same matrix in double, for residuals (A itself when it is double); not NULL
+  @param[in]  A_true from GramTrueOperatorCreate(), for residuals; not NULL
   @param[in]  Y      N x q MATDENSE, rows laid out as A
   @param[out] C      N x q MATDENSE; free with MatDestroy()
   @param[out] report free its history with GramReportClear()
 
   Options: -solve_method (auto, iterative, direct); auto is direct up to GRAM_SOLVE_DIRECT_MAX points, with memory
-  permitting, and iterative for -product_reproducible, which refuses direct: a factorisation depends on the ranks. -ksp_* and -pc_* configure the KSP; defaults: cg on the unpreconditioned norm, rtol 1e-8, 10 000
-  iterations, pc none.
+  permitting, and iterative for -product_reproducible, which refuses direct: a factorisation depends on the ranks.
+  -ksp_* and -pc_* configure the KSP; defaults: cg on the unpreconditioned norm, rtol 1e-8, 10 000 iterations,
+  pc none.
 
-  iterative: one KSP solve per column. When the recomputed residual misses the tolerance that the recursion claims,
-  the KSP restarts from the current x as long as that halves the residual. A KSP that has not improved on its best
-  residual for GRAM_SOLVE_PATIENCE iterations is stopped. direct: Cholesky, LAPACK on one rank, ScaLAPACK on
-  several, in place (8 N^2 bytes over all ranks), followed by iterative refinement.
+  iterative: one column after the other, each with at most -ksp_max_it iterations in all. When the recomputed
+  residual misses the tolerance that the recursion claims, the KSP restarts from the current x while that halves
+  the residual. A KSP that has not improved on its best residual for GRAM_SOLVE_PATIENCE iterations is stopped.
 
-  report->reason, converged:  relative_tolerance, absolute_tolerance  the recomputed residual meets -ksp_rtol, -ksp_atol
+  When A is not A_true (mixed precision, -product_tolerance > 0) each column is refined: A d = r to 1e-2, x += d,
+  r = b - A_true x. Should a step fail, or not halve r, the KSP goes on with A_true from where it is, and begins
+  with it for the columns that follow. single is different: A alone, one attempt, unable to reach small tolerances.
+
+  direct: Cholesky, LAPACK on one rank, ScaLAPACK on several, in place (8 N^2 bytes over all ranks), followed by
+  iterative refinement.
+
+  Cost of the certificate: one product with A_true per column, and one column more, for ||A||_1, in the first.
+
+  report->history: ||r||_2 / ||b||_2 before and after each iteration of the column with the most, r by the recursion
+  of the KSP, which refinement and restarts begin anew from the true residual; direct: 1 for x = 0, after the
+  factorisation, after each refinement.
+
+  report->reason, converged:  relative_tolerance, absolute_tolerance  the recomputed residual meets -ksp_rtol,
+                              -ksp_atol
                               direct              a factorisation did
                               working_accuracy    ||r||_2 <= eps ||A||_1 ||x||_2: no double precision x does better
   not converged:              max_iterations, stagnation, indefinite (p'Ap <= 0 or a Cholesky pivot <= 0),
                               breakdown, nan_or_inf, residual (the tolerance was claimed but not met)
 
   Not converged is not an error: C holds the best iterate (zero when there is none).
-  Errors: GRAM_ERR_INPUT for an unknown method; GRAM_ERR_RESOURCE when several ranks want a direct solve from a PETSc
-  without ScaLAPACK.
+  Errors: GRAM_ERR_INPUT for an unknown method, and for a KSP that watches no norm; GRAM_ERR_RESOURCE when several
+  ranks want a direct solve from a PETSc without ScaLAPACK.
 **/
 PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report);
 

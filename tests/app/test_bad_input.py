@@ -163,6 +163,9 @@ bad("limit not an integer", 2, (r"data\.limit", r"2\.5"), keys={"data.limit": 2.
 bad("limit larger than the set", 2, (r"data\.limit", "41", "40"), keys={"data.limit": 41}, ranks=(1, 3))
 bad("limit of more than 32 bits", 2, (r"data\.limit", "4294967306"), keys={"data.limit": 2 ** 32 + 10})
 bad("unknown precision", 2, (r"product\.precision", "quadruple", "double"), keys={"product.precision": "quadruple"})
+bad("a method that does not iterate", 2, (r"ksp\.type", "preonly"), keys={"ksp.type": "preonly", "solve.method": "iterative"})
+bad("no norm to watch", 2, (r"ksp\.norm_type", "none"), keys={"ksp.norm_type": "none", "solve.method": "iterative"})
+bad("half of a precision", 2, (r"product\.precision", "mix", "mixed"), keys={"product.precision": "mix"})
 bad("unknown product", 2, (r"product\.method", "magic"), keys={"product.method": "magic"})
 bad("unknown grid", 2, (r"product\.grid", "'ring'", "1d"), keys={"product.grid": "ring"}, ranks=(1, 3))
 bad("grid of 6 ranks", 2, (r"product\.grid: '3,2' needs 6 ranks, this run has [13]",), keys={"product.grid": [3, 2]},
@@ -311,7 +314,6 @@ bad("variance", 2, (r"target\.variance", ABOUT_VERSION), keys={"target.variance"
 bad("gradient of the mean", 2, (r"target\.gradient", ABOUT_VERSION), keys={"target.gradient": True})
 bad("cubic", 2, (r"kernel\.type|tail\.degree", "cubic"), keys={"kernel.type": "cubic"})
 bad("tree", 2, (r"product\.method", "tree", ABOUT_VERSION), keys={"product.method": "tree"})
-bad("mixed precision", 2, (r"product\.precision", "mixed", ABOUT_VERSION), keys={"product.precision": "mixed"})
 bad("checkpoints", 2, (r"checkpoint\.interval", ABOUT_VERSION), keys={"checkpoint.interval": 60})
 bad("leave-one-out", 2, (r"output\.loo", ABOUT_VERSION), keys={"output.loo": True})
 bad("vtk", 2, (r"output\.vtk", ABOUT_VERSION), keys={"output.vtk": "out.vtkhdf"})

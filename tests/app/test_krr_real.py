@@ -20,7 +20,7 @@ def slow(case, name, method, ranks):
     CG on the other large cases, 10 to 30 s each, on any but two ranks."""
     if method == "direct" or case.attrs["n"] < 1000:
         return case.attrs["n"] > 5300
-    return case.attrs["n"] > 5300 or name.startswith("egm96") or ranks != 2
+    return case.attrs["n"] > 5300 or name.startswith(("egm96", "kin40k")) or ranks != 2
 
 
 def with_dataset(source, folder, **datasets):

@@ -19,9 +19,9 @@ def solve(args, folder, what, ranks=1, codes=(0,), grid="auto", data=(), target=
           **product):
     out = os.path.join(folder, "out.h5")
     config = dict(data=dict(dict(file="data.h5"), **dict(data)), target=dict(file=target or "none"),
-                  output=dict(file="out.h5"), ridge=dict(alpha=0.1),
+                  output=dict(file="out.h5"), ridge=dict(alpha=1.0),
                   kernel=dict(dict(type="matern", nu=1.5, length_scale=0.6), **dict(kernel)),
-                  ksp=dict(dict(rtol=1e-9), **dict(ksp)), pc=dict(type="none"), solve=dict(method="iterative"),
+                  ksp=dict(dict(rtol=1e-7), **dict(ksp)), pc=dict(type="none"), solve=dict(method="iterative"),
                   product=dict(product, grid=grid), monitor=False)
     os.path.exists(out) and os.remove(out)
     r = g.run(args.program, "solve", config, ranks, (), args.mpiexec, folder, timeout=120)
@@ -48,9 +48,10 @@ def same_bits(args, folder, layouts, **changes):
 def reproducible(args, folder):
     same_bits(args, folder, LAYOUTS)
     some = [(1, "auto"), (3, "auto"), (4, "2d")]
-    same_bits(args, folder, some, symmetric=False)
-    same_bits(args, folder, some, data=dict(standardize="both"), ksp=dict(type="gmres"))
-    same_bits(args, folder, some, precision="single", ksp=dict(rtol=1e-4))
+    same_bits(args, folder, some, symmetric=False, data=dict(limit=2100))
+    same_bits(args, folder, some, data=dict(standardize="both", limit=2100), ksp=dict(type="gmres"))
+    same_bits(args, folder, some, precision="single", ksp=dict(rtol=1e-4), data=dict(limit=2100))
+    same_bits(args, folder, some, precision="mixed", data=dict(limit=2100))
     same_bits(args, folder, some, data=dict(file="line.h5"), target="line.h5", tolerance=1e-4,
               kernel=dict(length_scale=0.002), codes=(0, 3))
     for n in 700, 3:
@@ -73,22 +74,22 @@ def predict(args, folder):
 
 
 def grids(args, folder):
-    """To rounding, amplified by the condition number of 1e4, on every grid."""
+    """To the tolerance, amplified by the condition number of 1e3, on every grid."""
     reference, _ = solve(args, folder, "one rank")
     for ranks, grid in LAYOUTS[1:] if reference else ():
         m, _ = solve(args, folder, f"grid {grid} of {ranks}", ranks, grid=grid)
         if m:
             for name in "coefficients", "target/mean":
-                g.close(f"grid {grid} of {ranks}: {name}", m[name], reference[name], 1e-5)
+                g.close(f"grid {grid} of {ranks}: {name}", m[name], reference[name], 1e-4)
 
 
 def skipping(args, folder):
-    """Much is skipped and said to be; the residual stated is that of the whole matrix, and a tolerance that is too
-    large for ksp.rtol is told as such."""
+    """Much is skipped and said to be; the residual stated is that of the whole matrix, which meets ksp.rtol whatever
+    the tolerance: where skipping stops paying, all tiles take over, and that is said too."""
     for ranks, grid in (1, "auto"), (4, "2d"):
-        for tolerance, length_scale, rtol, codes in (1e-12, 0.002, 1e-8, (0,)), (0.3, 0.02, 1e-12, (3,)):
+        for tolerance, length_scale, rtol in (1e-12, 0.002, 1e-8), (0.3, 0.02, 1e-12), (1e300, 0.02, 1e-8):
             what = f"tolerance {tolerance:g} on {ranks} ranks"
-            m, r = solve(args, folder, what, ranks, codes, grid, dict(file="line.h5"), None,
+            m, r = solve(args, folder, what, ranks, (0,), grid, dict(file="line.h5"), None,
                          dict(length_scale=length_scale), dict(rtol=rtol), tolerance=tolerance)
             if m is None:
                 continue
@@ -98,8 +99,10 @@ def skipping(args, folder):
             rho = m["run@relative_residual"]
             g.check(rho <= 2 * own + rounding and own <= 2 * rho + rounding,
                     f"{what}: run@relative_residual {rho:.3g}, recomputed {own:.3g} +- {rounding:.1g}")
-            if r.code == 3:
-                g.check("product.tolerance" in "".join(r.err), f"{what}: no remedy in {r.err}")
+            g.check(own <= rtol + rounding, f"{what}: residual {own:.3g}, asked for {rtol:g}")
+            start = m["run@exact_from"]
+            g.check((start > 0) == (tolerance > 1) and start < m["run@iterations"], f"{what}: all tiles from {start}")
+            g.check((f"none from iteration {start}" in r.out) == (start >= 0), f"{what}: no word of that in {r.out}")
     m, r = solve(args, folder, "tolerance 0", 2)
     g.check(m and m["run@skipped_fraction"] == 0 and "skipped" not in r.out, "tolerance 0 skips")
 

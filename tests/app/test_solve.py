@@ -198,6 +198,24 @@ def precision(args, folder):
                         f"{what}: exit code 0 with residual {own:.3g} and reason {m['run@reason']}")
 
 
+def mixed(args, folder):
+    """mixed is as good as double: in its residual, its predictions, and where floats cannot represent the ridge."""
+    for ranks, ksp, alpha in (1, "cg", 0.01), (3, "gmres", 0.01), (2, "cg", 1e-7):
+        what = f"mixed precision, {ksp}, alpha {alpha:g} on {ranks} ranks"
+        m, r = solve(args, folder, what, {"solve_method": "iterative", "product": dict(precision="mixed"),
+                                          "ridge": dict(alpha=alpha), "kernel": dict(type="gaussian", length_scale=2.0),
+                                          "ksp": dict(type=ksp, rtol=1e-10)}, ranks)
+        if m:
+            own, rounding = honest(what, m, F(X)), g.residual(m, F(X))[1]
+            g.check(own <= 1e-10 + 2 * rounding, f"{what}: residual {own:.3g} +- {rounding:.1g}, asked for 1e-10")
+            g.check(m["run@precision"] == "mixed", f"{what}: run@precision {m['run@precision']}")
+            g.close(f"{what}: predictions", m["target/mean"], g.evaluate(m, m["target/x"]), 1e-13,
+                    np.abs(m["coefficients"]).sum())
+            start = m["run@exact_from"]
+            g.check((start >= 0) == (alpha < 1e-6), f"{what}: double from iteration {start}")
+            g.check((f"mixed, double from iteration {start}" in r.out) == (start >= 0), f"{what}: said {r.out}")
+
+
 def krylov(args, folder):
     """PETSc's other methods work on the shell matrix."""
     reference, _ = solve(args, folder, "direct on 1 rank", {"solve_method": "direct"})
@@ -214,7 +232,7 @@ def krylov(args, folder):
                 g.close(f"{what}: coefficients", m["coefficients"], reference["coefficients"], 2e-8 * CONDITION)
 
 
-TESTS = [ranks, predict, grid, sphere, not_converged, singular, products, precision, krylov]
+TESTS = [ranks, predict, grid, sphere, not_converged, singular, products, precision, mixed, krylov]
 
 
 def main():

@@ -4,7 +4,7 @@ static const char help[] = "Recover known weights, and never call a failure a su
 #include "solve.h"
 
 static PetscErrorCode Problem(PetscInt n, PetscInt q, const GramKernel *kernel, GramBackend backend,
-                              GramPoints *X, Mat *A, Mat *C, Mat *Y)
+                              GramPoints *X, Mat *A, GramBackend *exact, Mat *A_true, Mat *C, Mat *Y)
 {
   PetscMPIInt rank;
   PetscReal  *x, *c;
@@ -17,24 +17,31 @@ static PetscErrorCode Problem(PetscInt n, PetscInt q, const GramKernel *kernel, 
     c[i] = i % q == 2 ? 0 : CheckUniform(2, (uint64_t)i) - 0.5; /* column 2 is zero */
   PetscCall(GramPointsCreate(PETSC_COMM_WORLD, kernel->dim, rank ? 0 : n, x, kernel->length_scale, 1, X));
   PetscCall(GramMatCreate(*X, kernel, backend, A));
+  PetscCall(GramTrueOperatorCreate(*X, kernel, backend, *A, exact, A_true));
   PetscCall(GramPanelFromInput(*X, q, c, C));
-  PetscCall(MatMatMult(*A, *C, MAT_INITIAL_MATRIX, PETSC_DEFAULT, Y));
+  PetscCall(MatMatMult(*A_true, *C, MAT_INITIAL_MATRIX, PETSC_DEFAULT, Y));
   PetscCall(PetscFree2(x, c));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* C_true -> Y = A C_true -> GramSolve -> C; options: NULL-terminated pairs */
+/* C_true -> Y = A C_true -> GramSolve -> C; options: NULL-terminated pairs; products: those of the true operator */
 static PetscErrorCode Solve(PetscInt n, PetscInt q, const GramKernel *kernel, GramBackend backend,
-                            const char *const options[], GramReport *report, PetscReal *error)
+                            const char *const options[], GramReport *report, PetscReal *error,
+                            PetscInt *products)
 {
-  GramPoints X;
-  Mat        A, C_true, C, Y;
-  PetscReal  norm;
+  GramPoints   X;
+  GramBackend  exact;
+  GramMatStats before, after;
+  Mat          A, A_true, C_true, C, Y;
+  PetscReal    norm;
 
   PetscFunctionBegin;
   for (int i = 0; options[i]; i += 2) PetscCall(PetscOptionsSetValue(NULL, options[i], options[i + 1]));
-  PetscCall(Problem(n, q, kernel, backend, &X, &A, &C_true, &Y));
-  PetscCall(GramSolve(A, A, Y, &C, report));
+  PetscCall(Problem(n, q, kernel, backend, &X, &A, &exact, &A_true, &C_true, &Y));
+  PetscCall(GramMatGetStats(A_true, &before));
+  PetscCall(GramSolve(A, A_true, Y, &C, report));
+  PetscCall(GramMatGetStats(A_true, &after));
+  *products = after.products - before.products;
   PetscCall(MatNorm(C_true, NORM_FROBENIUS, &norm));
   PetscCall(MatAXPY(C, -1, C_true, SAME_NONZERO_PATTERN));
   PetscCall(MatNorm(C, NORM_FROBENIUS, error));
@@ -43,12 +50,74 @@ static PetscErrorCode Solve(PetscInt n, PetscInt q, const GramKernel *kernel, Gr
   PetscCall(MatDestroy(&C));
   PetscCall(MatDestroy(&C_true));
   PetscCall(MatDestroy(&Y));
+  PetscCall(MatDestroy(&A_true));
   PetscCall(MatDestroy(&A));
+  PetscCall(GramBackendDestroy(&exact));
   PetscCall(GramPointsDestroy(&X));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 #define OPTIONS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+/* Float entries: mixed reaches any tolerance by corrections, single none below its own rounding. */
+static PetscErrorCode Refined(const GramKernel *well)
+{
+  GramKernel  ill = *well;
+  GramBackend mixed, single;
+  GramReport  report;
+  PetscReal   error;
+  PetscInt    products;
+  PetscBool   found;
+
+  PetscFunctionBegin;
+  PetscCall(GramBackendCreate(PETSC_COMM_WORLD, "cpu", GRAM_MIXED, &mixed));
+  PetscCall(GramBackendCreate(PETSC_COMM_WORLD, "cpu", GRAM_SINGLE, &single));
+  PetscCall(Solve(700, 3, well, mixed, OPTIONS("-solve_method", "iterative", "-ksp_rtol", "1e-10"), &report,
+                  &error, &products));
+  CHECK(report.converged && report.relative_residual <= 1e-10 && !strcmp(report.reason, "relative_tolerance"),
+        "mixed: %s with residual %.2e", report.reason, report.relative_residual);
+  CHECK(error <= 1e-6, "mixed: coefficients off by %.2e", error);
+  /* two columns of five corrections by 1e-2 to pass 1e-10, and one to spare */
+  CHECK(report.exact_from == -1 && products <= 12, "mixed: true operator from iteration %d on, %d products",
+        (int)report.exact_from, (int)products);
+  CHECK(report.n_history > 5 && report.history[0] == 1 && report.history[report.n_history - 1] <= 1e-10,
+        "mixed: history of %d ends with %.2e", (int)report.n_history, report.history[report.n_history - 1]);
+  PetscCall(GramReportClear(&report));
+
+  PetscCall(Solve(700, 1, well, mixed, OPTIONS("-solve_method", "iterative", "-ksp_max_it", "7"), &report,
+                  &error, &products));
+  CHECK(!report.converged && !strcmp(report.reason, "max_iterations") && report.iterations == 7,
+        "mixed, 7 iterations: %s after %d", report.reason, (int)report.iterations);
+  PetscCall(GramReportClear(&report));
+
+  PetscCall(Solve(700, 1, well, mixed, OPTIONS("-solve_method", "direct"), &report, &error, &products));
+  CHECK(report.converged && report.relative_residual <= 1e-14, "mixed, direct: residual %.2e",
+        report.relative_residual);
+  PetscCall(GramReportClear(&report));
+
+  PetscCall(Solve(700, 1, well, single, OPTIONS("-solve_method", "iterative", "-ksp_rtol", "1e-10"), &report,
+                  &error, &products));
+  CHECK(!report.converged && !strcmp(report.reason, "residual") && report.exact_from == -1 && products <= 2,
+        "single: %s with residual %.2e, true operator from iteration %d on, %d products", report.reason,
+        report.relative_residual, (int)report.exact_from, (int)products);
+  PetscCall(GramReportClear(&report));
+
+  /* K has an eigenvalue near 500 and many near 0: the rounding of floats is larger than alpha */
+  ill.alpha = 1e-7;
+  for (PetscInt k = 0; k < ill.dim; k++) ill.length_scale[k] = 1;
+  PetscCall(GramKernelSetType(&ill, "gaussian", NAN, &found));
+  PetscCall(Solve(700, 2, &ill, mixed, OPTIONS("-solve_method", "iterative", "-ksp_rtol", "1e-8"), &report,
+                  &error, &products));
+  CHECK(report.converged && report.relative_residual <= 1e-8, "ill-conditioned: %s with residual %.2e",
+        report.reason, report.relative_residual);
+  CHECK(report.exact_from > 0 && report.exact_from < report.iterations,
+        "ill-conditioned: true operator from iteration %d of %d on", (int)report.exact_from,
+        (int)report.iterations);
+  PetscCall(GramReportClear(&report));
+  PetscCall(GramBackendDestroy(&mixed));
+  PetscCall(GramBackendDestroy(&single));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
 
 int main(int argc, char **argv)
 {
@@ -56,6 +125,7 @@ int main(int argc, char **argv)
   GramKernel  kernel;
   GramReport  report;
   PetscReal   error;
+  PetscInt    products;
 
   PetscCall(PetscInitialize(&argc, &argv, NULL, help));
   PetscCall(PetscOptionsSetValue(NULL, "-ridge_alpha", "0.1"));
@@ -64,50 +134,58 @@ int main(int argc, char **argv)
   PetscCall(GramBackendCreateFromOptions(PETSC_COMM_WORLD, &backend));
 
   for (PetscInt n = 1; n <= 700; n += 233) {
-    PetscCall(Solve(n, 3, &kernel, backend, OPTIONS("-solve_method", "direct"), &report, &error));
+    PetscCall(Solve(n, 3, &kernel, backend, OPTIONS("-solve_method", "direct"), &report, &error, &products));
     CHECK(report.converged && !strcmp(report.reason, "direct") && report.iterations == 0, "direct: %s",
           report.reason);
     CHECK(error <= 1e-11, "direct: coefficients off by %.2e",
           error); /* eps times the condition number, 1e3 here */
     CHECK(report.relative_residual <= 1e-14, "direct: residual %.2e", report.relative_residual);
+    CHECK(products == report.n_history - 1, "direct: %d products, %d residuals", (int)products,
+          (int)report.n_history - 1);
     PetscCall(GramReportClear(&report));
 
     PetscCall(Solve(n, 3, &kernel, backend, OPTIONS("-solve_method", "iterative", "-ksp_rtol", "1e-10"),
-                    &report, &error));
+                    &report, &error, &products));
     CHECK(report.converged && !strcmp(report.reason, "relative_tolerance"), "iterative: %s", report.reason);
     CHECK(error <= 1e-6 && report.relative_residual <= 1e-10,
           "iterative: coefficients off by %.2e, residual %.2e", error, report.relative_residual);
+    CHECK(n == 1 || products <=
+                        report.iterations + 2 + 5, /* a residual for both columns that are not 0, restarts */
+          "iterative: %d products for %d iterations", (int)products, (int)report.iterations);
     CHECK(n == 1 || report.n_history > 3, "iterative: %d entries of history", (int)report.n_history);
     PetscCall(GramReportClear(&report));
   }
 
   PetscCall(Solve(500, 1, &kernel, backend, OPTIONS("-solve_method", "iterative", "-ksp_max_it", "3"),
-                  &report, &error));
+                  &report, &error, &products));
   CHECK(!report.converged && !strcmp(report.reason, "max_iterations") && report.iterations == 3,
         "3 iterations: %s", report.reason);
   CHECK(report.relative_residual > 1e-8 && report.relative_residual < 1, "3 iterations: residual %.2e",
         report.relative_residual);
+  CHECK(products == 3 + 1, "3 iterations: %d products", (int)products); /* one more certifies */
   PetscCall(GramReportClear(&report));
 
   /* a tolerance below the rounding of a product ends in working accuracy, not in an endless loop */
   PetscCall(Solve(500, 1, &kernel, backend, OPTIONS("-solve_method", "iterative", "-ksp_rtol", "1e-18"),
-                  &report, &error));
+                  &report, &error, &products));
   CHECK(report.relative_residual < 1e-13, "rtol 1e-18: residual %.2e", report.relative_residual);
   CHECK(report.converged == !strcmp(report.reason, "working_accuracy"), "rtol 1e-18: %s", report.reason);
   CHECK(report.converged || report.backward_error < 1e-14, "rtol 1e-18: backward error %.2e",
         report.backward_error);
   PetscCall(GramReportClear(&report));
 
+  PetscCall(Refined(&kernel));
+
   /* numerically singular: whatever is claimed, the residual must bear it out */
   PetscCall(PetscOptionsSetValue(NULL, "-kernel_type", "gaussian"));
   PetscCall(PetscOptionsSetValue(NULL, "-ridge_alpha", "0"));
   PetscCall(GramKernelSetFromOptions(PETSC_COMM_WORLD, 2, &kernel));
-  PetscCall(Solve(500, 1, &kernel, backend, OPTIONS("-solve_method", "direct"), &report, &error));
+  PetscCall(Solve(500, 1, &kernel, backend, OPTIONS("-solve_method", "direct"), &report, &error, &products));
   CHECK(!report.converged && !strcmp(report.reason, "indefinite"), "singular, direct: %s", report.reason);
   PetscCall(GramReportClear(&report));
   PetscCall(Solve(500, 1, &kernel, backend,
                   OPTIONS("-solve_method", "iterative", "-ksp_rtol", "1e-15", "-ksp_max_it", "2000"), &report,
-                  &error));
+                  &error, &products));
   CHECK(!report.converged || report.relative_residual <= 1e-15 ||
             report.backward_error <= PETSC_MACHINE_EPSILON,
         "singular, iterative: %s with residual %.2e", report.reason, report.relative_residual);
