@@ -56,8 +56,8 @@ PetscErrorCode GramBackendCreateFromOptions(MPI_Comm comm, GramBackend *backend)
 
   PetscFunctionBegin;
   PetscOptionsBegin(comm, NULL, "Who evaluates the kernel matrix", NULL);
-  PetscCall(PetscOptionsString("-backend", "auto, cpu, cuda, ref", "GramBackendCreate", name, name,
-                               sizeof name, NULL));
+  PetscCall(
+      PetscOptionsString("-backend", "auto, cpu, ref", "GramBackendCreate", name, name, sizeof name, NULL));
   PetscCall(PetscOptionsString("-product_precision", "Of the kernel's values: double, mixed, single",
                                "GramBackendCreate", precision, precision, sizeof precision, NULL));
   PetscOptionsEnd();
@@ -106,8 +106,7 @@ PetscLogDouble GramBackendFmaPerPair(GramBackend b, const GramKernel *kernel, Pe
 {
   const int p = (RadialTwoNu(kernel->radial) - 1) / 2, polynomial = p > 1 ? p + 2 : PetscMax(0, 2 * p);
 
-  return (PetscLogDouble)(kernel->dim + (b->precision == GRAM_DOUBLE ? 7 : 3) + polynomial +
-                          q * (both ? 2 : 1));
+  return (PetscLogDouble)(kernel->dim + b->exp2_fma + polynomial + q * (both ? 2 : 1));
 }
 
 PetscErrorCode GramTilesCreate(GramBackend backend, const GramKernel *kernel, GramPart rows, PetscInt m,
@@ -149,6 +148,9 @@ PetscErrorCode GramTilesApply(GramTiles t, PetscInt n_tiles, const GramTile list
     PetscAssert(list[i].row + list[i].n_rows <= t->m && list[i].col + list[i].n_cols <= t->n, PETSC_COMM_SELF,
                 PETSC_ERR_ARG_OUTOFRANGE, "tile %" PetscInt_FMT " reaches beyond the points", i);
     PetscAssert(list[i].use != GRAM_TILE_BOTH || (w && u), PETSC_COMM_SELF, PETSC_ERR_ARG_NULL, "no w or u");
+    PetscAssert(list[i].use != GRAM_TILE_BOTH || y != u || list[i].row + list[i].n_rows <= list[i].col ||
+                    list[i].col + list[i].n_cols <= list[i].row,
+                PETSC_COMM_SELF, PETSC_ERR_ARG_WRONG, "rows and columns overlap in one array");
     PetscAssert(list[i].use != GRAM_TILE_DIAGONAL || list[i].n_rows == list[i].n_cols, PETSC_COMM_SELF,
                 PETSC_ERR_ARG_WRONG, "a diagonal tile is square");
   }

@@ -58,8 +58,9 @@ PetscErrorCode GramBackendGetInfo(GramBackend backend, const char **name, const 
 PetscErrorCode GramBackendMeasurePeak(GramBackend backend, PetscLogDouble *fma_per_second);
 
 /* Multiplications and multiply-adds that one evaluated pair needs in a product with q columns of values: dim for the
-   distance, 7 (float: 3) for 2^-u, those of the profile's polynomial, q for the sum and as many for the mirrored sum.
-   With the peak this bounds the pairs per second. Additions and roots run beside them and are not counted. */
+   distance, 7 (float: 3) for 2^-u with AVX-512 and 12 (float: 7) elsewhere, those of the profile's polynomial, q for
+   the sum and as many for the mirrored sum. With the peak this bounds the pairs per second. Additions and roots run
+   beside them and are not counted. */
 PetscLogDouble GramBackendFmaPerPair(GramBackend backend, const GramKernel *kernel, PetscInt q,
                                      PetscBool both);
 
@@ -108,7 +109,9 @@ static inline PetscInt GramPartSize(GramPart part, PetscInt dim)
   @param[in]     w  [m][a][q]; may be v when Z is X; NULL when no tile is used for both
   @param[in,out] u  [n][b][q]; may be y when Z is X; NULL when no tile is used for both
 
-  Same input, same list, same bits: the order of all sums is fixed.
+  y and u are not one array but for disjoint ranges: a tile used for both has other rows than columns. What a tile
+  adds does not depend on the other tiles of the list. Same input, same bits: the order of all sums is fixed. With
+  entries in float, v and w are within its range.
 **/
 PetscErrorCode GramTilesApply(GramTiles tiles, PetscInt n_tiles, const GramTile list[], PetscInt q,
                               const PetscReal *v, PetscReal *y, const PetscReal *w, PetscReal *u);

@@ -16,18 +16,18 @@ typedef struct {
   const GramTileCode *code[2]; /* entries in double, in float */
 } Simd;
 
-/* coordinates of one side times the profile's unit */
+/* the points of one side, times the profile's unit */
 typedef struct {
   PetscInt n, ld;
   double  *x;      /* [dim][ld] */
   float   *single; /* the same about the centre of all points, with precision single */
-} Side;
+} Coordinates;
 
 typedef struct {
   const Simd *simd;
-  Side        rows, cols; /* cols = rows, not owned, when square */
-  float      *tile[2];    /* rows and columns of the tile at hand about its centre, with precision mixed */
-  size_t      room[2];    /* numbers in them */
+  Coordinates rows, cols; /* cols = rows, not owned, when square */
+  char       *scratch;    /* of the tile at hand: coordinates about its centre, panels of v, w, y, u */
+  size_t      n_scratch;  /* bytes */
 } TilesCPU;
 
 static PetscBool Narrow(GramTiles t) { return (PetscBool)(t->backend->precision != GRAM_DOUBLE); }
@@ -57,7 +57,8 @@ static PetscReal RadialUnit(GramRadial type)
 }
 
 /* [n][dim] to [dim][ld], times unit */
-static PetscErrorCode SideCreate(PetscInt n, PetscInt dim, const PetscReal *x, PetscReal unit, Side *side)
+static PetscErrorCode CoordinatesCreate(PetscInt n, PetscInt dim, const PetscReal *x, PetscReal unit,
+                                        Coordinates *side)
 {
   PetscFunctionBegin;
   side->n  = n;
@@ -65,11 +66,13 @@ static PetscErrorCode SideCreate(PetscInt n, PetscInt dim, const PetscReal *x, P
   PetscCall(PetscCalloc1(GramAt(side->ld, dim, 0), &side->x));
   for (PetscInt c = 0; c < dim; c++) {
     for (PetscInt i = 0; i < n; i++) side->x[GramAt(c, side->ld, i)] = unit * x[GramAt(i, dim, c)];
+    for (PetscInt i = n; n && i < side->ld; i++)
+      side->x[GramAt(c, side->ld, i)] = side->x[GramAt(c, side->ld, n - 1)];
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode SideDestroy(Side *side)
+static PetscErrorCode CoordinatesDestroy(Coordinates *side)
 {
   PetscFunctionBegin;
   PetscCall(PetscFree(side->x));
@@ -78,7 +81,7 @@ static PetscErrorCode SideDestroy(Side *side)
 }
 
 /* columns first ... first + n of [dim][ld] to [dim][n + pad] in float about the centre */
-static void Narrowed(const Side *side, PetscInt dim, PetscInt first, PetscInt n, PetscInt pad,
+static void Narrowed(const Coordinates *side, PetscInt dim, PetscInt first, PetscInt n, PetscInt pad,
                      const double *centre, float *out)
 {
   for (PetscInt c = 0; c < dim; c++) {
@@ -86,11 +89,11 @@ static void Narrowed(const Side *side, PetscInt dim, PetscInt first, PetscInt n,
     float        *xf = out + GramAt(c, n + pad, 0);
 
     for (PetscInt i = 0; i < n; i++) xf[i] = (float)(x[i] - centre[c]);
-    for (PetscInt i = n; i < n + pad; i++) xf[i] = 0;
+    for (PetscInt i = n; i < n + pad; i++) xf[i] = n ? xf[n - 1] : 0;
   }
 }
 
-static void Centre(const Side *side, PetscInt dim, PetscInt first, PetscInt n, double *centre)
+static void Centre(const Coordinates *side, PetscInt dim, PetscInt first, PetscInt n, double *centre)
 {
   for (PetscInt c = 0; c < dim; c++) {
     const double *x   = side->x + GramAt(c, side->ld, first);
@@ -101,12 +104,20 @@ static void Centre(const Side *side, PetscInt dim, PetscInt first, PetscInt n, d
   }
 }
 
-static PetscErrorCode SideSingle(Side *side, PetscInt dim, const double *centre)
+static PetscErrorCode CoordinatesSingle(Coordinates *side, PetscInt dim, const double *centre)
 {
   PetscFunctionBegin;
   PetscCall(PetscMalloc1(GramAt(side->ld, dim, 0), &side->single));
   Narrowed(side, dim, 0, side->n, GRAM_TILE_PAD, centre, side->single);
   PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static void Range(const Coordinates *side, PetscInt c, double *least, double *most)
+{
+  for (PetscInt i = 0; i < side->n; i++) {
+    *least = PetscMin(*least, side->x[GramAt(c, side->ld, i)]);
+    *most  = PetscMax(*most, side->x[GramAt(c, side->ld, i)]);
+  }
 }
 
 /* the largest squared distance there can be, in the profile's unit */
@@ -117,12 +128,8 @@ static double SquaredExtent(const TilesCPU *cpu, PetscInt dim)
   for (PetscInt c = 0; c < dim; c++) {
     double least = PETSC_MAX_REAL, most = -PETSC_MAX_REAL;
 
-    for (const Side *side = &cpu->rows; side; side = side == &cpu->rows ? &cpu->cols : NULL) {
-      for (PetscInt i = 0; i < side->n; i++) {
-        least = PetscMin(least, side->x[GramAt(c, side->ld, i)]);
-        most  = PetscMax(most, side->x[GramAt(c, side->ld, i)]);
-      }
-    }
+    Range(&cpu->rows, c, &least, &most);
+    Range(&cpu->cols, c, &least, &most);
     if (most > least) sum += (most - least) * (most - least);
   }
   return sum;
@@ -137,15 +144,15 @@ static PetscErrorCode TilesCreate_CPU(GramTiles t, PetscInt m, const PetscReal *
 
   PetscFunctionBegin;
   PetscCall(PetscNew(&cpu));
-  PetscCall(SideCreate(m, dim, x, RadialUnit(t->kernel.radial), &cpu->rows));
+  PetscCall(CoordinatesCreate(m, dim, x, RadialUnit(t->kernel.radial), &cpu->rows));
   cpu->cols = cpu->rows;
-  if (!t->square) PetscCall(SideCreate(n, dim, z, RadialUnit(t->kernel.radial), &cpu->cols));
+  if (!t->square) PetscCall(CoordinatesCreate(n, dim, z, RadialUnit(t->kernel.radial), &cpu->cols));
   cpu->simd = SimdPick(SquaredExtent(cpu, dim) < (Narrow(t) ? GRAM_FAR_SINGLE : GRAM_FAR_DOUBLE) ? 0 : 1);
   if (t->backend->precision == GRAM_SINGLE) {
     Centre(&cpu->cols, dim, 0, n, centre);
-    PetscCall(SideSingle(&cpu->rows, dim, centre));
+    PetscCall(CoordinatesSingle(&cpu->rows, dim, centre));
     cpu->cols.single = cpu->rows.single;
-    if (!t->square) PetscCall(SideSingle(&cpu->cols, dim, centre));
+    if (!t->square) PetscCall(CoordinatesSingle(&cpu->cols, dim, centre));
   }
   t->data = cpu;
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -156,19 +163,17 @@ static PetscErrorCode TilesDestroy_CPU(GramTiles t)
   TilesCPU *cpu = (TilesCPU *)t->data;
 
   PetscFunctionBegin;
-  if (!t->square) PetscCall(SideDestroy(&cpu->cols));
-  PetscCall(SideDestroy(&cpu->rows));
-  PetscCall(PetscFree(cpu->tile[0]));
-  PetscCall(PetscFree(cpu->tile[1]));
+  if (!t->square) PetscCall(CoordinatesDestroy(&cpu->cols));
+  PetscCall(CoordinatesDestroy(&cpu->rows));
+  PetscCall(PetscFree(cpu->scratch));
   PetscCall(PetscFree(cpu));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* A tile and what it is applied to. x, z, v, w are in the precision of the entries, bytes each number. */
+/* A tile as its code sees it. x, z, v, w are in the precision of the entries, bytes each number. */
 typedef struct {
-  const char *x, *z;
+  const char *x, *z, *v, *w;
   PetscInt    ldx, ldz;
-  const char *v, *w;
   double     *y, *u;
   size_t      bytes, a, b; /* numbers per row and column in v, y, w, u: parts times right-hand sides */
   int         width;
@@ -200,24 +205,72 @@ static void ApplyDiagonal(GramTiles t, const Work *k, PetscInt m)
   }
 }
 
-static PetscErrorCode Room(TilesCPU *cpu, int side, size_t numbers)
+/* One side of a tile: n points from first on, part of each, in [..][part][q], of which columns r0 ... r0 + width
+   travel to the tiles and back as [n][1 or 1 + dim][width]. A gradient alone travels with a value that is zero; it
+   counts in the profile's unit. */
+typedef struct {
+  GramPart  part;
+  PetscInt  first, n, dim, q, r0, width;
+  PetscReal unit;
+} Face;
+
+static size_t FaceSize(const Face *f)
 {
-  PetscFunctionBegin;
-  if (numbers <= cpu->room[side]) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(PetscFree(cpu->tile[side]));
-  PetscCall(PetscMalloc1(numbers, &cpu->tile[side]));
-  cpu->room[side] = numbers;
-  PetscFunctionReturn(PETSC_SUCCESS);
+  return GramAt(f->n, (f->part == GRAM_VALUE ? 1 : 1 + f->dim) * f->width, 0);
 }
 
-/* Where the tile's coordinates are, for the precision at hand. */
-static PetscErrorCode Locate(GramTiles t, const GramTile *tile, Work *k)
+/* where number p of point i begins in [..][part][q], and by what it is multiplied on its way */
+static size_t FaceAt(const Face *f, PetscInt i, PetscInt p, PetscReal *factor)
 {
-  TilesCPU      *cpu = (TilesCPU *)t->data;
-  const PetscInt dim = t->kernel.dim;
-  double         centre[GRAM_MAX_DIM];
+  *factor = p ? f->unit : 1;
+  return GramAt(GramAt(f->first + i, GramPartSize(f->part, f->dim), p - (f->part == GRAM_GRADIENT)), f->q,
+                f->r0);
+}
 
-  PetscFunctionBegin;
+static void FacePack(const Face *f, PetscBool narrow, const PetscReal *v, void *packed)
+{
+  const PetscInt numbers = f->part == GRAM_VALUE ? 1 : 1 + f->dim, none = f->part == GRAM_GRADIENT;
+  size_t         k = 0;
+
+  for (PetscInt i = 0; i < f->n; i++) {
+    for (PetscInt p = 0; p < numbers; p++) {
+      PetscReal        factor;
+      const PetscReal *from = p < none ? NULL : v + FaceAt(f, i, p, &factor);
+
+      for (PetscInt r = 0; r < f->width; r++, k++) {
+        const PetscReal value = from ? factor * from[r] : 0;
+
+        if (narrow) ((float *)packed)[k] = (float)value;
+        else ((double *)packed)[k] = value;
+      }
+    }
+  }
+}
+
+static void FaceUnpack(const Face *f, const double *packed, PetscReal *y)
+{
+  const PetscInt numbers = f->part == GRAM_VALUE ? 1 : 1 + f->dim, none = f->part == GRAM_GRADIENT;
+  size_t         k = 0;
+
+  for (PetscInt i = 0; i < f->n; i++) {
+    for (PetscInt p = 0; p < numbers; p++) {
+      PetscReal  factor;
+      PetscReal *to = p < none ? NULL : y + FaceAt(f, i, p, &factor);
+
+      for (PetscInt r = 0; r < f->width; r++, k++) {
+        if (to) to[r] += factor * packed[k];
+      }
+    }
+  }
+}
+
+/* where the tile's coordinates are in double and single, and room for those of mixed */
+static void Locate(GramTiles t, const GramTile *tile, float *room, Work *k)
+{
+  const TilesCPU *cpu = (const TilesCPU *)t->data;
+  const PetscInt  dim = t->kernel.dim;
+  double          centre[GRAM_MAX_DIM];
+
   k->ldx = cpu->rows.ld;
   k->ldz = cpu->cols.ld;
   switch (t->backend->precision) {
@@ -229,123 +282,100 @@ static PetscErrorCode Locate(GramTiles t, const GramTile *tile, Work *k)
     k->x = (const char *)(cpu->rows.single + tile->row);
     k->z = (const char *)(cpu->cols.single + tile->col);
     break;
-  case GRAM_MIXED:
+  case GRAM_MIXED: /* the centre of the columns: their blocks do not depend on the ranks */
     k->ldx = tile->n_rows + GRAM_TILE_PAD;
     k->ldz = tile->n_cols;
-    PetscCall(Room(cpu, 0, GramAt(k->ldx, dim, 0)));
-    PetscCall(Room(cpu, 1, GramAt(k->ldz, dim, 0)));
-    Centre(&cpu->rows, dim, tile->row, tile->n_rows, centre);
-    Narrowed(&cpu->rows, dim, tile->row, tile->n_rows, GRAM_TILE_PAD, centre, cpu->tile[0]);
-    Narrowed(&cpu->cols, dim, tile->col, tile->n_cols, 0, centre, cpu->tile[1]);
-    k->x = (const char *)cpu->tile[0];
-    k->z = (const char *)cpu->tile[1];
+    k->x   = (const char *)room;
+    k->z   = (const char *)(room + GramAt(k->ldx, dim, 0));
+    Centre(&cpu->cols, dim, tile->col, tile->n_cols, centre);
+    Narrowed(&cpu->rows, dim, tile->row, tile->n_rows, GRAM_TILE_PAD, centre, room);
+    Narrowed(&cpu->cols, dim, tile->col, tile->n_cols, 0, centre, room + GramAt(k->ldx, dim, 0));
   }
-  PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* v, w in the precision of the entries, parts as the tiles want them, width right-hand sides */
-static PetscErrorCode ApplyTiles(GramTiles t, PetscInt n_tiles, const GramTile list[], int width,
-                                 const void *v, double *y, const void *w, double *u)
+/* room in the scratch, in pieces of whole cache lines */
+static char *Take(char **scratch, size_t bytes)
 {
-  const size_t a = (size_t)(t->rows == GRAM_VALUE ? 1 : 1 + t->kernel.dim) * (size_t)width,
-               b = (size_t)(t->cols == GRAM_VALUE ? 1 : 1 + t->kernel.dim) * (size_t)width;
-  Work k         = {.bytes = Narrow(t) ? sizeof(float) : sizeof(double), .a = a, .b = b, .width = width};
+  char *piece = *scratch;
+
+  *scratch += (bytes + 63) / 64 * 64;
+  return piece;
+}
+
+static PetscErrorCode ApplyTile(GramTiles t, const GramTile *tile, const Face *row, const Face *col,
+                                PetscBool inplace, const PetscReal *v, PetscReal *y, const PetscReal *w,
+                                PetscReal *u)
+{
+  TilesCPU       *cpu   = (TilesCPU *)t->data;
+  const PetscBool both  = (PetscBool)(tile->use == GRAM_TILE_BOTH);
+  const size_t    n_row = FaceSize(row), n_col = FaceSize(col),
+               n_coord = t->backend->precision == GRAM_MIXED
+                             ? GramAt(tile->n_rows + GRAM_TILE_PAD + tile->n_cols, t->kernel.dim, 0)
+                             : 0,
+               bytes =
+                   n_coord * sizeof(float) + (inplace ? 0 : 2 * (n_row + n_col) * sizeof(double)) + 6 * 64;
+  char *scratch;
+  Work  k = {.bytes = Narrow(t) ? sizeof(float) : sizeof(double), .width = (int)row->width};
 
   PetscFunctionBegin;
-  for (const GramTile *tile = list; tile < list + n_tiles; tile++) {
-    const PetscBool both = (PetscBool)(tile->use == GRAM_TILE_BOTH);
+  if (bytes > cpu->n_scratch) {
+    PetscCall(PetscFree(cpu->scratch));
+    PetscCall(PetscMalloc1(bytes, &cpu->scratch));
+    cpu->n_scratch = bytes;
+  }
+  scratch = cpu->scratch;
+  Locate(t, tile, (float *)Take(&scratch, n_coord * sizeof(float)), &k);
+  k.a = tile->n_rows ? n_row / (size_t)tile->n_rows : 0;
+  k.b = tile->n_cols ? n_col / (size_t)tile->n_cols : 0;
+  if (inplace) {
+    k.v = (const char *)(v + GramAt(tile->col, col->q, 0));
+    k.y = y + GramAt(tile->row, row->q, 0);
+    k.w = both ? (const char *)(w + GramAt(tile->row, row->q, 0)) : NULL;
+    k.u = both ? u + GramAt(tile->col, col->q, 0) : NULL;
+  } else {
+    char *vp = Take(&scratch, n_col * k.bytes), *wp = both ? Take(&scratch, n_row * k.bytes) : NULL;
 
-    PetscCall(Locate(t, tile, &k));
-    k.v = (const char *)v + (size_t)tile->col * b * k.bytes;
-    k.y = y + (size_t)tile->row * a;
-    k.w = both ? (const char *)w + (size_t)tile->row * a * k.bytes : NULL;
-    k.u = both ? u + (size_t)tile->col * b : NULL;
-    if (tile->use == GRAM_TILE_DIAGONAL) ApplyDiagonal(t, &k, tile->n_rows);
-    else ApplyRectangle(t, &k, 0, tile->n_rows, 0, tile->n_cols, k.v, k.y, k.w, k.u);
-    PetscCall(GramProgressAdd((PetscReal)tile->n_rows * (PetscReal)tile->n_cols));
+    k.y = (double *)Take(&scratch, n_row * sizeof(double));
+    k.u = both ? (double *)Take(&scratch, n_col * sizeof(double)) : NULL;
+    FacePack(col, Narrow(t), v, vp);
+    PetscCall(PetscArrayzero(k.y, n_row));
+    if (both) {
+      FacePack(row, Narrow(t), w, wp);
+      PetscCall(PetscArrayzero(k.u, n_col));
+    }
+    k.v = vp;
+    k.w = wp;
+  }
+  if (tile->use == GRAM_TILE_DIAGONAL) ApplyDiagonal(t, &k, tile->n_rows);
+  else ApplyRectangle(t, &k, 0, tile->n_rows, 0, tile->n_cols, k.v, k.y, k.w, k.u);
+  if (!inplace) {
+    FaceUnpack(row, k.y, y);
+    if (both) FaceUnpack(col, k.u, u);
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* One side of a panel, on its way to the tiles and back: [n][part][q], columns r0 ... r0 + width, as
-   [n][1 or 1 + dim][width]. A gradient alone travels with a value that is zero, and is counted in the profile's unit. */
-typedef struct {
-  GramPart  part;
-  PetscInt  n, dim, q;
-  PetscReal unit;
-} Face;
-
-static size_t FaceSize(const Face *f, PetscInt width)
-{
-  return GramAt(f->n, (f->part == GRAM_VALUE ? 1 : 1 + f->dim) * width, 0);
-}
-
-static void FacePack(const Face *f, PetscInt r0, PetscInt width, PetscBool narrow, const PetscReal *v,
-                     void *packed)
-{
-  const PetscInt numbers = GramPartSize(f->part, f->dim), first = f->part == GRAM_GRADIENT ? 1 : 0;
-  size_t         k = 0;
-
-  for (PetscInt j = 0; j < f->n; j++) {
-    for (PetscInt p = 0; p < first + numbers; p++) {
-      for (PetscInt r = 0; r < width; r++, k++) {
-        const PetscReal value =
-            p < first ? 0 : (p ? f->unit : 1) * v[GramAt(GramAt(j, numbers, p - first), f->q, r0 + r)];
-
-        if (narrow) ((float *)packed)[k] = (float)value;
-        else ((double *)packed)[k] = value;
-      }
-    }
-  }
-}
-
-static void FaceUnpack(const Face *f, PetscInt r0, PetscInt width, const double *packed, PetscReal *y)
-{
-  const PetscInt numbers = GramPartSize(f->part, f->dim), first = f->part == GRAM_GRADIENT ? 1 : 0;
-  size_t         k = 0;
-
-  for (PetscInt i = 0; i < f->n; i++) {
-    for (PetscInt p = 0; p < first + numbers; p++) {
-      for (PetscInt r = 0; r < width; r++, k++) {
-        if (p >= first)
-          y[GramAt(GramAt(i, numbers, p - first), f->q, r0 + r)] += (p ? f->unit : 1) * packed[k];
-      }
-    }
-  }
-}
-
-/* Right-hand sides go through the tiles in even shares of at most GRAM_TILE_WIDTH; values in double that fit are used
-   where they lie. */
+/* Values in double are used where they lie; other right-hand sides are packed tile by tile, in even shares of at most
+   GRAM_TILE_WIDTH. */
 static PetscErrorCode Apply_CPU(GramTiles t, PetscInt n_tiles, const GramTile list[], PetscInt q,
                                 const PetscReal *v, PetscReal *y, const PetscReal *w, PetscReal *u)
 {
-  const PetscReal unit = RadialUnit(t->kernel.radial);
-  const Face     row = {t->rows, t->m, t->kernel.dim, q, unit}, col = {t->cols, t->n, t->kernel.dim, q, unit};
-  const PetscInt shares = (q + GRAM_TILE_WIDTH - 1) / GRAM_TILE_WIDTH, widest = (q + shares - 1) / shares;
-  double        *vp, *yp, *wp = NULL, *up = NULL;
+  const PetscReal unit   = RadialUnit(t->kernel.radial);
+  const PetscInt  shares = (q + GRAM_TILE_WIDTH - 1) / GRAM_TILE_WIDTH, widest = (q + shares - 1) / shares;
+  const PetscBool inplace =
+      (PetscBool)(!Narrow(t) && t->rows == GRAM_VALUE && t->cols == GRAM_VALUE && shares == 1);
 
   PetscFunctionBegin;
-  if (!Narrow(t) && t->rows == GRAM_VALUE && t->cols == GRAM_VALUE && shares == 1) {
-    PetscCall(ApplyTiles(t, n_tiles, list, (int)q, v, y, w, u));
-    PetscFunctionReturn(PETSC_SUCCESS);
-  }
-  PetscCall(PetscMalloc2(FaceSize(&col, widest), &vp, FaceSize(&row, widest), &yp));
-  if (w) PetscCall(PetscMalloc2(FaceSize(&row, widest), &wp, FaceSize(&col, widest), &up));
-  for (PetscInt r0 = 0; r0 < q; r0 += widest) {
-    const PetscInt width = PetscMin(widest, q - r0);
+  for (const GramTile *tile = list; tile < list + n_tiles; tile++) {
+    for (PetscInt r0 = 0; r0 < q; r0 += widest) {
+      const PetscInt width = PetscMin(widest, q - r0);
+      const Face     row   = {t->rows, tile->row, tile->n_rows, t->kernel.dim, q, r0, width, unit},
+                 col       = {t->cols, tile->col, tile->n_cols, t->kernel.dim, q, r0, width, unit};
 
-    FacePack(&col, r0, width, Narrow(t), v, vp);
-    PetscCall(PetscArrayzero(yp, FaceSize(&row, width)));
-    if (w) {
-      FacePack(&row, r0, width, Narrow(t), w, wp);
-      PetscCall(PetscArrayzero(up, FaceSize(&col, width)));
+      PetscCall(ApplyTile(t, tile, &row, &col, inplace, v, y, w, u));
     }
-    PetscCall(ApplyTiles(t, n_tiles, list, (int)width, vp, yp, wp, up));
-    FaceUnpack(&row, r0, width, yp, y);
-    if (w) FaceUnpack(&col, r0, width, up, u);
+    PetscCall(GramProgressAdd((PetscReal)tile->n_rows * (PetscReal)tile->n_cols));
   }
-  PetscCall(PetscFree2(vp, yp));
-  PetscCall(PetscFree2(wp, up));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -394,8 +424,9 @@ static PetscErrorCode Peak_CPU(GramBackend backend, PetscLogDouble *fma_per_seco
 PetscErrorCode GramBackendCreate_CPU(GramBackend backend, PetscBool *found)
 {
   PetscFunctionBegin;
-  backend->detail = SimdPick(0)->name;
-  backend->ops    = (GramBackendOps){TilesCreate_CPU, TilesDestroy_CPU, Apply_CPU, Entries_CPU, Peak_CPU};
-  *found          = PETSC_TRUE;
+  backend->detail   = SimdPick(0)->name;
+  backend->exp2_fma = SimdPick(0)->code[backend->precision != GRAM_DOUBLE]->exp2_fma;
+  backend->ops      = (GramBackendOps){TilesCreate_CPU, TilesDestroy_CPU, Apply_CPU, Entries_CPU, Peak_CPU};
+  *found            = PETSC_TRUE;
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -16,6 +16,7 @@ typedef struct {
 struct _p_GramBackend {
   const char    *name, *detail;
   GramPrecision  precision;
+  int            exp2_fma; /* multiplications and multiply-adds of one 2^-u */
   GramBackendOps ops;
 };
 

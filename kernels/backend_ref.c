@@ -163,6 +163,7 @@ PetscErrorCode GramBackendCreate_Ref(GramBackend backend, PetscBool *found)
   PetscFunctionBegin;
   backend->detail    = "plain loops";
   backend->precision = GRAM_DOUBLE;
+  backend->exp2_fma  = 12;
   backend->ops       = (GramBackendOps){TilesCreate_Ref, TilesDestroy_Ref, Apply_Ref, Entries_Ref, NULL};
   *found             = PETSC_TRUE;
   PetscFunctionReturn(PETSC_SUCCESS);

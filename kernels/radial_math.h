@@ -1,17 +1,20 @@
 /*
-  The three functions that profiles need beyond + - * /, of a number or of a vector of them (see radial.h).
+  The functions that profiles need beyond + - * /, of a number or of a vector of them (see radial.h).
 
       GramSqrt(s)      square root
       GramMax(a, b)    the larger, b a number
       GramNear(u)      u, but no more than 1021 (float: 125) where GramExp2Neg() or a polynomial times it would overflow
-      GramExp2Neg(u)   2^-u for u = GramNear(u) >= 0, to one unit in the last place
+      GramExp2Neg(u)   2^-u for u = GramNear(u) >= 0, to 1.2 units in the last place (float with the table: 2.6)
 
   2^-u: n = round(u) by adding and subtracting 1.5 * 2^52, whose last bits then hold -n: shifted into the exponent
   they are 2^-n. 2^-f, |f| <= 1/2, is a minimax polynomial with p(0) = 1: relative error 3.3e-17 and 1.6e-8.
-  With AVX-512 and GRAM_INTRINSICS, n counts sixteenths (float: thirty-seconds), a table in two registers holds their powers, a shorter
-  polynomial suffices (Chebyshev interpolation, relative error 1.4e-17 and 1.1e-7) and one instruction applies the
-  exponent and saturates, so that u may go to 2^200 (float: 2^60, and 2^30 where a
-  polynomial multiplies) unchecked. Never build this with -ffast-math: the rounding would be folded away.
+
+  With AVX-512 and GRAM_INTRINSICS, n counts sixteenths (float: thirty-seconds), a table in two registers holds their
+  powers, a shorter polynomial suffices (Chebyshev interpolation, relative error 1.4e-17 and 1.1e-7) and one
+  instruction applies the exponent and saturates, so that u may go to 2^200 (float: 2^60, and 2^30 where a
+  polynomial multiplies) unchecked.
+
+  Never build this with -ffast-math: the rounding would be folded away.
 */
 #pragma once
 
@@ -103,10 +106,12 @@ GRAM_FN gram_real GramExp2Neg(gram_real u)
   return GRAM_IS_DOUBLE ? (gram_real)GramExp2Neg_f64((__m512d)u) : (gram_real)GramExp2Neg_f32((__m512)u);
 }
 #elif !defined(__CUDACC__)
+/* unsigned integers of the same width, so that shifts may lose bits */
+typedef __typeof__(__builtin_choose_expr(GRAM_IS_DOUBLE, (uint64_t)0, (uint32_t)0)) gram_word;
   #if defined(GRAM_VECTOR_BYTES)
-typedef __typeof__((gram_real){0} < (gram_real){0}) gram_bits; /* integers of the same width */
+typedef gram_word gram_bits __attribute__((vector_size(GRAM_VECTOR_BYTES)));
   #else
-typedef __typeof__(__builtin_choose_expr(GRAM_IS_DOUBLE, (int64_t)0, (int32_t)0)) gram_bits;
+typedef gram_word gram_bits;
   #endif
 
 GRAM_FN gram_real GramNear(gram_real u) { return GramMin(u, GRAM_IS_DOUBLE ? GRAM_C(1021) : GRAM_C(125)); }
@@ -119,8 +124,8 @@ GRAM_FN gram_real GramExp2Neg(gram_real u)
   gram_bits         bits;
 
   memcpy(&bits, &m, sizeof bits);
-  bits = GRAM_IS_DOUBLE ? (bits << (GRAM_IS_DOUBLE ? 52 : 0)) + (GRAM_IS_DOUBLE ? 0x3ff0000000000000 : 0)
-                        : (bits << 23) + 0x3f800000;
+  bits = (bits << (GRAM_IS_DOUBLE ? 52 : 23)) +
+         (GRAM_IS_DOUBLE ? (gram_word)0x3ff0000000000000 : (gram_word)0x3f800000); /* the exponent of 1 */
   memcpy(&scale, &bits, sizeof scale);
   if (GRAM_IS_DOUBLE) {
     p = GRAM_C(-0x1.e770e30d19913p-32) * f + GRAM_C(0x1.e61c91a4fbb7fp-28);

@@ -485,17 +485,25 @@ static void TileDerivatives(GramRadial type, int dim, int rows, int cols, int wi
 
 static double TileMulAdd(long steps, double *sum)
 {
-  gram_real a[24], total = {0};
+  enum { CHAINS = 12 }; /* more than latency times pipes, and they fit 16 registers */
+  gram_real a[CHAINS], total = {0};
 
-  for (int k = 0; k < 24; k++) a[k] = GRAM_C(k) - (gram_real){0};
+  for (int k = 0; k < CHAINS; k++) a[k] = GRAM_C(k) - (gram_real){0};
   for (long i = 0; i < steps; i++) {
-#pragma GCC unroll 24
-    for (int k = 0; k < 24; k++) a[k] = a[k] * GRAM_C(0.999999) + GRAM_C(1e-6);
+    TILE_UNROLL
+    for (int k = 0; k < CHAINS; k++) a[k] = a[k] * GRAM_C(0.999999) + GRAM_C(1e-6);
   }
-  for (int k = 0; k < 24; k++) total += a[k];
+  for (int k = 0; k < CHAINS; k++) total += a[k];
   *sum = 0;
   TileFold(sum, 1, &total, 1);
-  return 24.0 * TILE_LANES * (double)steps;
+  return (double)CHAINS * TILE_LANES * (double)steps;
 }
 
-const GramTileCode TILE_NAME(GramTileCode) = {TileValues, TileDerivatives, TileEntries, TileMulAdd};
+#if defined(GRAM_INTRINSICS) && defined(__AVX512F__)
+  #define TILE_EXP2_FMA (GRAM_IS_DOUBLE ? 7 : 3)
+#else
+  #define TILE_EXP2_FMA (GRAM_IS_DOUBLE ? 12 : 7)
+#endif
+
+const GramTileCode TILE_NAME(GramTileCode) = {TileValues, TileDerivatives, TileEntries, TileMulAdd,
+                                              TILE_EXP2_FMA};
