@@ -37,6 +37,7 @@ typedef struct {
   GramTile    *list;              /* [BATCH or n_strips] what is handed to the backend at once */
   PetscInt    *list_held;         /* held of their columns */
   PetscInt     width;             /* columns that the buffers have room for */
+  PetscInt     shares;            /* panels of the product under way */
   PetscReal   *v, *w, *y, *u; /* [n_z][q] gathered, [n_x][q] likewise, [n_x][q] summed, [n_z][q] likewise */
   PetscReal   *packed, *sum_R, *sum_C; /* [n_local][q], and what comes back to this rank from both sides */
   PetscReal   *folds_R, *folds_C; /* [R.n][q][GRAM_FOLDS], [C.n][q][GRAM_FOLDS] of a reproducible product */
@@ -79,7 +80,7 @@ static PetscErrorCode TileAt(GramShell *s, PetscInt i, PetscInt turn, GramTile *
   pairs =
       (PetscLogDouble)tile->n_rows * (PetscLogDouble)tile->n_cols / (tile->use == GRAM_TILE_DIAGONAL ? 2 : 1);
   *mine = (PetscBool)!GramSkipTile(s->skip, block, j, (PetscBool)(tile->use == GRAM_TILE_BOTH));
-  *(*mine ? &s->stats.evaluated : &s->stats.skipped) += pairs;
+  *(*mine ? &s->stats.evaluated : &s->stats.skipped) += pairs / (PetscLogDouble)s->shares;
   if (!*mine) PetscCall(GramProgressAdd((PetscReal)tile->n_rows * (PetscReal)tile->n_cols));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -156,17 +157,29 @@ static PetscErrorCode FoldsOfColumns(GramShell *s, PetscInt q, const PetscReal *
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* a count as MPI takes it, or an error */
+static PetscErrorCode CountOf(PetscInt rows, PetscInt width, PetscMPIInt *count)
+{
+  PetscInt numbers = 0;
+
+  PetscFunctionBegin;
+  PetscCall(PetscIntMultError(rows, width, &numbers));
+  PetscCall(PetscMPIIntCast(numbers, count));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* rows of q numbers: those of this rank to all ranks of a side */
 static PetscErrorCode SideGather(GramShell *s, const Side *side, PetscInt q, const PetscReal *mine,
                                  PetscReal *all)
 {
   MPI_Datatype row;
+  PetscMPIInt  n_local;
 
   PetscFunctionBegin;
+  PetscCall(PetscMPIIntCast(s->n_local, &n_local));
   PetscCallMPI(MPI_Type_contiguous((int)q, MPIU_REAL, &row));
   PetscCallMPI(MPI_Type_commit(&row));
-  PetscCallMPI(
-      MPI_Allgatherv(mine, (PetscMPIInt)s->n_local, row, all, side->counts, side->at, row, side->comm));
+  PetscCallMPI(MPI_Allgatherv(mine, n_local, row, all, side->counts, side->at, row, side->comm));
   PetscCallMPI(MPI_Type_free(&row));
   s->stats.bytes += 8.0 * (PetscLogDouble)q * (PetscLogDouble)(side->n - s->n_local);
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -183,7 +196,7 @@ static PetscErrorCode SideReduce(GramShell *s, const Side *side, PetscInt width,
   *mine = all;
   if (side->size == 1) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(PetscMalloc1(side->size, &numbers));
-  for (PetscMPIInt r = 0; r < side->size; r++) numbers[r] = side->counts[r] * (PetscMPIInt)width;
+  for (PetscMPIInt r = 0; r < side->size; r++) PetscCall(CountOf(side->counts[r], width, numbers + r));
   PetscCallMPI(MPI_Reduce_scatter(all, buffer, numbers, MPIU_REAL, MPI_SUM, side->comm));
   PetscCall(PetscFree(numbers));
   *mine = buffer;
@@ -264,19 +277,15 @@ static PetscErrorCode Phases(GramShell *s, PetscInt q, const PetscReal **sum, co
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* y = A v for a panel: v and y column-major with leading dimensions ldv, ldy. */
-static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, PetscInt ldv, PetscReal *y,
+/* y = A v for a panel of at most s->width columns: v and y column-major with leading dimensions ldv, ldy. */
+static PetscErrorCode PanelApply(GramShell *s, PetscInt q, const PetscReal *v, PetscInt ldv, PetscReal *y,
                                  PetscInt ldy)
 {
   const PetscReal  s2 = s->kernel.amplitude * s->kernel.amplitude, alpha = s->square ? s->kernel.alpha : 0;
   const PetscInt   folds = s->schedule.reproducible ? GRAM_FOLDS : 1;
   const PetscReal *sum, *more;
-  PetscLogDouble   begin, end;
 
   PetscFunctionBegin;
-  PetscCall(PetscLogEventBegin(GRAM_Product, 0, 0, 0, 0));
-  PetscCall(PetscTime(&begin));
-  PetscCall(BuffersReserve(s, q));
   for (PetscInt i = 0; i < s->n_local; i++) {
     for (PetscInt r = 0; r < q; r++) s->packed[GramAt(i, q, r)] = v[GramAt(r, ldv, i)];
   }
@@ -290,6 +299,23 @@ static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, P
       y[GramAt(r, ldy, i)] = s2 * value + (alpha > 0 ? alpha * v[GramAt(r, ldv, i)] : 0);
     }
   }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* y = A v for any number of columns, in even shares of at most GRAM_PANEL */
+static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, PetscInt ldv, PetscReal *y,
+                                 PetscInt ldy)
+{
+  const PetscInt shares = GramMatPasses(q), widest = shares ? q / shares + (q % shares > 0) : 0;
+  PetscLogDouble begin, end;
+
+  PetscFunctionBegin;
+  PetscCall(PetscLogEventBegin(GRAM_Product, 0, 0, 0, 0));
+  PetscCall(PetscTime(&begin));
+  PetscCall(BuffersReserve(s, widest));
+  s->shares = shares;
+  for (PetscInt r = 0; r < q; r += widest)
+    PetscCall(PanelApply(s, PetscMin(widest, q - r), v + GramAt(r, ldv, 0), ldv, y + GramAt(r, ldy, 0), ldy));
   PetscCall(PetscTime(&end));
   s->stats.products++;
   s->stats.seconds += end - begin;
@@ -472,9 +498,11 @@ static PetscErrorCode MatDestroy_Gram(Mat A)
 static PetscErrorCode SideCreate(MPI_Comm comm, PetscMPIInt color, PetscMPIInt key, PetscInt n_local,
                                  PetscInt start, PetscBool apart, Side *side)
 {
-  PetscMPIInt mine[2] = {(PetscMPIInt)n_local, (PetscMPIInt)start}, *all;
+  PetscMPIInt mine[2], *all;
 
   PetscFunctionBegin;
+  PetscCall(PetscMPIIntCast(n_local, mine));
+  PetscCall(PetscMPIIntCast(start, mine + 1));
   PetscCallMPI(MPI_Comm_split(comm, color, key, &side->comm));
   PetscCallMPI(MPI_Comm_size(side->comm, &side->size));
   PetscCall(PetscMalloc1(2 * side->size, &all));
@@ -483,7 +511,8 @@ static PetscErrorCode SideCreate(MPI_Comm comm, PetscMPIInt color, PetscMPIInt k
   side->n = 0;
   for (PetscMPIInt r = 0; r < side->size; r++) {
     side->counts[r] = all[2 * r];
-    side->at[r]     = apart ? (PetscMPIInt)side->n : all[2 * r + 1];
+    side->at[r]     = all[2 * r + 1];
+    if (apart) PetscCall(PetscMPIIntCast(side->n, side->at + r));
     side->n += side->counts[r];
   }
   PetscCall(PetscFree(all));

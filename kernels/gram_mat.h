@@ -16,6 +16,11 @@ typedef struct {
   PetscInt    block;        /* points of which ranks own whole blocks: GramPointsCreate() wants it */
 } GramSchedule;
 
+/* Columns that a product takes at once, at most: more come in even shares, one pass over the kernel each, so that
+   buffers and messages do not grow with them. */
+#define GRAM_PANEL 32
+static inline PetscInt GramMatPasses(PetscInt q) { return q / GRAM_PANEL + (q % GRAM_PANEL > 0); }
+
 /**
   GramScheduleFromOptions - Read and check -product_grid, -product_symmetric, -product_reproducible and
   -product_tolerance.
@@ -42,7 +47,7 @@ PetscLogDouble GramScheduleBytes(const GramSchedule *schedule, PetscInt n, Petsc
                        free with MatDestroy()
 
   The Mat supports MatMult(), MatGetDiagonal(), MatShift(), MatScale(), MatCreateVecs() and MatMatMult() with a
-  MATDENSE (one pass over the kernel for every 16 of its columns): any KSP accepts it.
+  MATDENSE (one pass over the kernel for every GRAM_PANEL of its columns, in even shares): any KSP accepts it.
 
   -product_symmetric (auto, true, false): evaluate each pair once and use it twice. The curve is cut into nb blocks
   of about 1024 points, and block I takes the column blocks I, I + 1, ... I + nb/2 (mod nb), the cyclic cover.
@@ -124,12 +129,14 @@ PetscErrorCode GramMatGetEntries(Mat A, PetscInt n_rows, const PetscInt rows[], 
 
 /* Counters since the Mat was made; products and pairs are the same on all ranks, the others are this rank's. */
 typedef struct {
-  PetscInt       products;  /* MatMult() and MatMatMult() calls, whatever the number of columns */
-  PetscLogDouble pairs;     /* M N per product, skipped, mirrored or neither */
-  PetscLogDouble evaluated; /* profile evaluations, skipped tiles not among them */
-  PetscLogDouble skipped;   /* evaluations that -product_tolerance made unnecessary */
-  PetscLogDouble bytes;     /* received from other ranks, by the formulas above */
-  PetscLogDouble seconds;   /* in products */
+  PetscInt       products; /* MatMult() and MatMatMult() calls, whatever the number of columns */
+  PetscLogDouble pairs;    /* M N per product, skipped, mirrored or neither */
+  PetscLogDouble
+      evaluated; /* pairs needed: m^2 / 2 of a diagonal tile of m points under the cover, whatever more a
+                               backend evaluates there; once a product, the mean of its passes when tiles are skipped */
+  PetscLogDouble skipped; /* pairs that -product_tolerance made unnecessary, likewise */
+  PetscLogDouble bytes;   /* received from other ranks, by the formulas above */
+  PetscLogDouble seconds; /* in products */
 } GramMatStats;
 
 /* Not collective. */

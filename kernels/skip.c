@@ -165,13 +165,16 @@ static PetscReal PhiLeast(GramSkip s, const PetscReal *a, const PetscReal *b)
 static PetscErrorCode GatherBlocks(MPI_Comm comm, const PetscInt *first, PetscInt q, PetscReal *all)
 {
   PetscMPIInt size, *counts, *offsets;
+  PetscInt    numbers = 0;
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_size(comm, &size));
   PetscCall(PetscMalloc2(size, &counts, size, &offsets));
   for (PetscMPIInt r = 0; r < size; r++) {
-    counts[r]  = (PetscMPIInt)((first[r + 1] - first[r]) * q);
-    offsets[r] = (PetscMPIInt)(first[r] * q);
+    PetscCall(PetscIntMultError(first[r + 1] - first[r], q, &numbers));
+    PetscCall(PetscMPIIntCast(numbers, counts + r));
+    PetscCall(PetscIntMultError(first[r], q, &numbers));
+    PetscCall(PetscMPIIntCast(numbers, offsets + r));
   }
   PetscCallMPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all, counts, offsets, MPIU_REAL, comm));
   PetscCall(PetscFree2(counts, offsets));
