@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdio.h>
 
 #include <petsctime.h>
@@ -25,6 +26,7 @@ typedef struct {
   GramSchedule  schedule;
   GramTiles     tiles, all; /* for products, and for any entries: the same, or all points once more */
   GramSkip      skip;
+  PetscBool     never_skips; /* a reproducible Cross: tiles would be skipped by where ranks cut the targets */
   PetscBool square, cover, apart; /* apart: the tiles' rows are the points of R, their columns those of C */
   PetscInt  m_local, n_local, n;  /* rows and columns of this rank, columns in all */
   Side      R, C;                 /* rows are shared along a row of the grid, columns along a column */
@@ -419,7 +421,7 @@ static PetscErrorCode GridFromName(MPI_Comm comm, const char *name, GramSchedule
     PetscFunctionReturn(PETSC_SUCCESS);
   }
   GramCheckInput(sscanf(name, "%lf ,%lf %c", &pr, &pc, &rest) == 2 && pr >= 1 && pc >= 1 &&
-                     pr == PetscFloorReal(pr) && pc == PetscFloorReal(pc),
+                     pr == PetscFloorReal(pr) && pc == PetscFloorReal(pc) && pr < INFINITY && pc < INFINITY,
                  comm, "product.grid: '%s' is none of auto, 1d, 2d, or two whole numbers > 0 such as 4,2",
                  name);
   GramCheckInput(pr * pc == size, comm, "product.grid: '%s' needs %.0f ranks, this run has %d", name, pr * pc,
@@ -451,22 +453,29 @@ PetscErrorCode GramScheduleFromOptions(MPI_Comm comm, GramSchedule *schedule)
     PetscCall(PetscOptionsStringToBool(symmetric[0] ? symmetric : "true", &schedule->symmetric));
   PetscCall(GridFromName(comm, grid, schedule));
   GramCheckInput(schedule->tolerance >= 0 && !PetscIsInfReal(schedule->tolerance), comm,
-                 "product.tolerance: %.6g is not >= 0", (double)schedule->tolerance);
+                 "product.tolerance: %.6g is not a finite number >= 0", (double)schedule->tolerance);
   schedule->block = schedule->reproducible ? BLOCK_SIZE : 1;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscLogDouble GramScheduleBytes(const GramSchedule *s, PetscInt n, PetscInt dim, PetscInt q)
 {
-  const PetscLogDouble held   = (PetscLogDouble)n / s->pr + (PetscLogDouble)n / s->pc; /* R and C */
-  PetscLogDouble       copies = 2.0 * n, sums = 2.0 * n; /* of points, of panels */
+  const PetscBool      apart = (PetscBool)(s->pc > 1 && !s->reproducible);
+  const PetscInt       folds = s->reproducible ? GRAM_FOLDS : 0, columns = PetscMin(q, GRAM_PANEL);
+  const PetscLogDouble n_R = (PetscLogDouble)n / s->pr, n_C = (PetscLogDouble)n / s->pc,
+                       own = (PetscLogDouble)n / s->pr / s->pc;
+  const PetscLogDouble n_x = apart ? n_R : n, n_z = apart ? n_C : n, blocks = n / BLOCK_SIZE + 1;
+  PetscLogDouble       points = 2.5 * n, panel = n_x + n_z, skip = 2 * blocks * dim;
 
-  if (s->reproducible) sums = 3.0 * n + GRAM_FOLDS * held;
-  else if (s->pc > 1) {
-    copies += held;
-    sums = 2 * held;
+  if (apart) points += 1.5 * (n_R + n_C) + n_C; /* the last: handed to the backend */
+  if (s->symmetric) panel += (apart ? n_x : 0) + (apart || folds ? n_z : 0);
+  panel += own * (1 + 2 * PetscMax(1, folds)); /* packed, sum_R, sum_C */
+  panel += folds * (n_R + (s->symmetric ? n_C : 0));
+  if (s->tolerance > 0) {
+    panel += 2 * blocks;
+    skip += GRAM_SKIP_PARTS * (2.0 * dim + 1) * (own / BLOCK_SIZE + 1);
   }
-  return 8 * (copies * dim + sums * q);
+  return 8 * (points * dim + panel * columns + skip);
 }
 
 static PetscErrorCode MatDestroy_Gram(Mat A)
@@ -591,7 +600,7 @@ static PetscErrorCode SquareTilesCreate(GramShell *s, GramBackend backend, const
     PetscCall(PetscFree(z_C));
   }
   PetscCall(GramSkipCreate(&s->kernel, s->n_cols, s->cols, z, 0, NULL, NULL, s->first[rank],
-                           s->first[rank + 1], &s->skip));
+                           s->first[rank + 1], (PetscBool)(s->schedule.tolerance > 0), &s->skip));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -611,7 +620,8 @@ static PetscErrorCode CrossTilesCreate(GramShell *s, GramBackend backend, GramPo
   }
   PetscCall(GramTilesCreate(backend, &s->kernel, GRAM_VALUE, s->m_local, t, GRAM_VALUE, s->n, z, &s->tiles));
   s->all = s->tiles;
-  PetscCall(GramSkipCreate(&s->kernel, s->n_cols, s->cols, z, s->n_strips, s->strips, t, 0, 0, &s->skip));
+  PetscCall(GramSkipCreate(&s->kernel, s->n_cols, s->cols, z, s->n_strips, s->strips, t, 0, 0, PETSC_FALSE,
+                           &s->skip));
   PetscCall(PetscFree(t));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -640,7 +650,8 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
   s->m_local = s->n_local;
   m          = s->n;
   if (targets) { /* each row is summed where it lives, over the blocks in their order: reproducible as it is */
-    if (s->schedule.reproducible) s->schedule.tolerance = 0;
+    s->never_skips = s->schedule.reproducible;
+    if (s->never_skips) s->schedule.tolerance = 0;
     PetscCall(GramPointsGetSizes(targets, NULL, NULL, &m, &s->m_local, NULL));
     s->schedule.pr           = size;
     s->schedule.pc           = 1;
@@ -697,7 +708,7 @@ PetscErrorCode GramMatSetTolerance(Mat A, PetscReal tolerance)
   PetscCall(MatShellGetContext(A, &s));
   PetscCheck(tolerance >= 0, s->comm, PETSC_ERR_ARG_OUTOFRANGE, "tolerance: %g is not >= 0",
              (double)tolerance);
-  s->schedule.tolerance = tolerance;
+  s->schedule.tolerance = s->never_skips ? 0 : tolerance;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

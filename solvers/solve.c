@@ -575,7 +575,7 @@ static PetscErrorCode MethodFromOptions(MPI_Comm comm, PetscInt n, GramSolveMeth
 
 PetscLogDouble GramPredictBytes(PetscInt n, PetscInt m, PetscInt dim, PetscInt q, PetscMPIInt ranks)
 {
-  return 8.0 * ((PetscLogDouble)n * (2.0 * dim + q) +
+  return 8.0 * ((PetscLogDouble)n * (2.5 * dim + PetscMin(q, GRAM_PANEL)) +
                 ((PetscLogDouble)n + (PetscLogDouble)m) * (6.0 * dim + 4.0 * q) / ranks);
 }
 
