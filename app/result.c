@@ -26,7 +26,7 @@ PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend
   PetscCall(GramPointsGetSizes(T, NULL, NULL, NULL, &m_local, NULL));
   PetscCall(GramPointsGetSizes(X, NULL, NULL, &n, NULL, NULL));
   PetscCall(GramMatCreateCross(T, X, kernel, exact ? exact : backend, &K));
-  PetscCall(GramProgressBegin("predict", (PetscReal)m_local * (PetscReal)n));
+  PetscCall(GramProgressBegin("predict", (PetscReal)m_local * (PetscReal)n * (PetscReal)GramMatPasses(s->q)));
   PetscCall(MatMatMult(K, C, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &M));
   PetscCall(GramProgressEnd());
   PetscCall(PetscMalloc1((size_t)targets->n_local * (size_t)s->q, mean));

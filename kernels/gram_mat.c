@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdio.h>
 
 #include <petsctime.h>
@@ -25,6 +26,7 @@ typedef struct {
   GramSchedule  schedule;
   GramTiles     tiles, all; /* for products, and for any entries: the same, or all points once more */
   GramSkip      skip;
+  PetscBool     never_skips; /* a reproducible Cross: tiles would be skipped by where ranks cut the targets */
   PetscBool square, cover, apart; /* apart: the tiles' rows are the points of R, their columns those of C */
   PetscInt  m_local, n_local, n;  /* rows and columns of this rank, columns in all */
   Side      R, C;                 /* rows are shared along a row of the grid, columns along a column */
@@ -37,6 +39,7 @@ typedef struct {
   GramTile    *list;              /* [BATCH or n_strips] what is handed to the backend at once */
   PetscInt    *list_held;         /* held of their columns */
   PetscInt     width;             /* columns that the buffers have room for */
+  PetscInt     shares;            /* panels of the product under way */
   PetscReal   *v, *w, *y, *u; /* [n_z][q] gathered, [n_x][q] likewise, [n_x][q] summed, [n_z][q] likewise */
   PetscReal   *packed, *sum_R, *sum_C; /* [n_local][q], and what comes back to this rank from both sides */
   PetscReal   *folds_R, *folds_C; /* [R.n][q][GRAM_FOLDS], [C.n][q][GRAM_FOLDS] of a reproducible product */
@@ -79,7 +82,7 @@ static PetscErrorCode TileAt(GramShell *s, PetscInt i, PetscInt turn, GramTile *
   pairs =
       (PetscLogDouble)tile->n_rows * (PetscLogDouble)tile->n_cols / (tile->use == GRAM_TILE_DIAGONAL ? 2 : 1);
   *mine = (PetscBool)!GramSkipTile(s->skip, block, j, (PetscBool)(tile->use == GRAM_TILE_BOTH));
-  *(*mine ? &s->stats.evaluated : &s->stats.skipped) += pairs;
+  *(*mine ? &s->stats.evaluated : &s->stats.skipped) += pairs / (PetscLogDouble)s->shares;
   if (!*mine) PetscCall(GramProgressAdd((PetscReal)tile->n_rows * (PetscReal)tile->n_cols));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -156,17 +159,29 @@ static PetscErrorCode FoldsOfColumns(GramShell *s, PetscInt q, const PetscReal *
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* a count as MPI takes it, or an error */
+static PetscErrorCode CountOf(PetscInt rows, PetscInt width, PetscMPIInt *count)
+{
+  PetscInt numbers = 0;
+
+  PetscFunctionBegin;
+  PetscCall(PetscIntMultError(rows, width, &numbers));
+  PetscCall(PetscMPIIntCast(numbers, count));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* rows of q numbers: those of this rank to all ranks of a side */
 static PetscErrorCode SideGather(GramShell *s, const Side *side, PetscInt q, const PetscReal *mine,
                                  PetscReal *all)
 {
   MPI_Datatype row;
+  PetscMPIInt  n_local;
 
   PetscFunctionBegin;
+  PetscCall(PetscMPIIntCast(s->n_local, &n_local));
   PetscCallMPI(MPI_Type_contiguous((int)q, MPIU_REAL, &row));
   PetscCallMPI(MPI_Type_commit(&row));
-  PetscCallMPI(
-      MPI_Allgatherv(mine, (PetscMPIInt)s->n_local, row, all, side->counts, side->at, row, side->comm));
+  PetscCallMPI(MPI_Allgatherv(mine, n_local, row, all, side->counts, side->at, row, side->comm));
   PetscCallMPI(MPI_Type_free(&row));
   s->stats.bytes += 8.0 * (PetscLogDouble)q * (PetscLogDouble)(side->n - s->n_local);
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -183,7 +198,7 @@ static PetscErrorCode SideReduce(GramShell *s, const Side *side, PetscInt width,
   *mine = all;
   if (side->size == 1) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(PetscMalloc1(side->size, &numbers));
-  for (PetscMPIInt r = 0; r < side->size; r++) numbers[r] = side->counts[r] * (PetscMPIInt)width;
+  for (PetscMPIInt r = 0; r < side->size; r++) PetscCall(CountOf(side->counts[r], width, numbers + r));
   PetscCallMPI(MPI_Reduce_scatter(all, buffer, numbers, MPIU_REAL, MPI_SUM, side->comm));
   PetscCall(PetscFree(numbers));
   *mine = buffer;
@@ -264,19 +279,15 @@ static PetscErrorCode Phases(GramShell *s, PetscInt q, const PetscReal **sum, co
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* y = A v for a panel: v and y column-major with leading dimensions ldv, ldy. */
-static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, PetscInt ldv, PetscReal *y,
+/* y = A v for a panel of at most s->width columns: v and y column-major with leading dimensions ldv, ldy. */
+static PetscErrorCode PanelApply(GramShell *s, PetscInt q, const PetscReal *v, PetscInt ldv, PetscReal *y,
                                  PetscInt ldy)
 {
   const PetscReal  s2 = s->kernel.amplitude * s->kernel.amplitude, alpha = s->square ? s->kernel.alpha : 0;
   const PetscInt   folds = s->schedule.reproducible ? GRAM_FOLDS : 1;
   const PetscReal *sum, *more;
-  PetscLogDouble   begin, end;
 
   PetscFunctionBegin;
-  PetscCall(PetscLogEventBegin(GRAM_Product, 0, 0, 0, 0));
-  PetscCall(PetscTime(&begin));
-  PetscCall(BuffersReserve(s, q));
   for (PetscInt i = 0; i < s->n_local; i++) {
     for (PetscInt r = 0; r < q; r++) s->packed[GramAt(i, q, r)] = v[GramAt(r, ldv, i)];
   }
@@ -290,6 +301,23 @@ static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, P
       y[GramAt(r, ldy, i)] = s2 * value + (alpha > 0 ? alpha * v[GramAt(r, ldv, i)] : 0);
     }
   }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* y = A v for any number of columns, in even shares of at most GRAM_PANEL */
+static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, PetscInt ldv, PetscReal *y,
+                                 PetscInt ldy)
+{
+  const PetscInt shares = GramMatPasses(q), widest = shares ? q / shares + (q % shares > 0) : 0;
+  PetscLogDouble begin, end;
+
+  PetscFunctionBegin;
+  PetscCall(PetscLogEventBegin(GRAM_Product, 0, 0, 0, 0));
+  PetscCall(PetscTime(&begin));
+  PetscCall(BuffersReserve(s, widest));
+  s->shares = shares;
+  for (PetscInt r = 0; r < q; r += widest)
+    PetscCall(PanelApply(s, PetscMin(widest, q - r), v + GramAt(r, ldv, 0), ldv, y + GramAt(r, ldy, 0), ldy));
   PetscCall(PetscTime(&end));
   s->stats.products++;
   s->stats.seconds += end - begin;
@@ -393,7 +421,7 @@ static PetscErrorCode GridFromName(MPI_Comm comm, const char *name, GramSchedule
     PetscFunctionReturn(PETSC_SUCCESS);
   }
   GramCheckInput(sscanf(name, "%lf ,%lf %c", &pr, &pc, &rest) == 2 && pr >= 1 && pc >= 1 &&
-                     pr == PetscFloorReal(pr) && pc == PetscFloorReal(pc),
+                     pr == PetscFloorReal(pr) && pc == PetscFloorReal(pc) && pr < INFINITY && pc < INFINITY,
                  comm, "product.grid: '%s' is none of auto, 1d, 2d, or two whole numbers > 0 such as 4,2",
                  name);
   GramCheckInput(pr * pc == size, comm, "product.grid: '%s' needs %.0f ranks, this run has %d", name, pr * pc,
@@ -425,22 +453,29 @@ PetscErrorCode GramScheduleFromOptions(MPI_Comm comm, GramSchedule *schedule)
     PetscCall(PetscOptionsStringToBool(symmetric[0] ? symmetric : "true", &schedule->symmetric));
   PetscCall(GridFromName(comm, grid, schedule));
   GramCheckInput(schedule->tolerance >= 0 && !PetscIsInfReal(schedule->tolerance), comm,
-                 "product.tolerance: %.6g is not >= 0", (double)schedule->tolerance);
+                 "product.tolerance: %.6g is not a finite number >= 0", (double)schedule->tolerance);
   schedule->block = schedule->reproducible ? BLOCK_SIZE : 1;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscLogDouble GramScheduleBytes(const GramSchedule *s, PetscInt n, PetscInt dim, PetscInt q)
 {
-  const PetscLogDouble held   = (PetscLogDouble)n / s->pr + (PetscLogDouble)n / s->pc; /* R and C */
-  PetscLogDouble       copies = 2.0 * n, sums = 2.0 * n; /* of points, of panels */
+  const PetscBool      apart = (PetscBool)(s->pc > 1 && !s->reproducible);
+  const PetscInt       folds = s->reproducible ? GRAM_FOLDS : 0, columns = PetscMin(q, GRAM_PANEL);
+  const PetscLogDouble n_R = (PetscLogDouble)n / s->pr, n_C = (PetscLogDouble)n / s->pc,
+                       own = (PetscLogDouble)n / s->pr / s->pc;
+  const PetscLogDouble n_x = apart ? n_R : n, n_z = apart ? n_C : n, blocks = n / BLOCK_SIZE + 1;
+  PetscLogDouble       points = 2.5 * n, panel = n_x + n_z, skip = 2 * blocks * dim;
 
-  if (s->reproducible) sums = 3.0 * n + GRAM_FOLDS * held;
-  else if (s->pc > 1) {
-    copies += held;
-    sums = 2 * held;
+  if (apart) points += 1.5 * (n_R + n_C) + n_C; /* the last: handed to the backend */
+  if (s->symmetric) panel += (apart ? n_x : 0) + (apart || folds ? n_z : 0);
+  panel += own * (1 + 2 * PetscMax(1, folds)); /* packed, sum_R, sum_C */
+  panel += folds * (n_R + (s->symmetric ? n_C : 0));
+  if (s->tolerance > 0) {
+    panel += 2 * blocks;
+    skip += GRAM_SKIP_PARTS * (2.0 * dim + 1) * (own / BLOCK_SIZE + 1);
   }
-  return 8 * (copies * dim + sums * q);
+  return 8 * (points * dim + panel * columns + skip);
 }
 
 static PetscErrorCode MatDestroy_Gram(Mat A)
@@ -472,9 +507,11 @@ static PetscErrorCode MatDestroy_Gram(Mat A)
 static PetscErrorCode SideCreate(MPI_Comm comm, PetscMPIInt color, PetscMPIInt key, PetscInt n_local,
                                  PetscInt start, PetscBool apart, Side *side)
 {
-  PetscMPIInt mine[2] = {(PetscMPIInt)n_local, (PetscMPIInt)start}, *all;
+  PetscMPIInt mine[2], *all;
 
   PetscFunctionBegin;
+  PetscCall(PetscMPIIntCast(n_local, mine));
+  PetscCall(PetscMPIIntCast(start, mine + 1));
   PetscCallMPI(MPI_Comm_split(comm, color, key, &side->comm));
   PetscCallMPI(MPI_Comm_size(side->comm, &side->size));
   PetscCall(PetscMalloc1(2 * side->size, &all));
@@ -483,7 +520,8 @@ static PetscErrorCode SideCreate(MPI_Comm comm, PetscMPIInt color, PetscMPIInt k
   side->n = 0;
   for (PetscMPIInt r = 0; r < side->size; r++) {
     side->counts[r] = all[2 * r];
-    side->at[r]     = apart ? (PetscMPIInt)side->n : all[2 * r + 1];
+    side->at[r]     = all[2 * r + 1];
+    if (apart) PetscCall(PetscMPIIntCast(side->n, side->at + r));
     side->n += side->counts[r];
   }
   PetscCall(PetscFree(all));
@@ -562,7 +600,7 @@ static PetscErrorCode SquareTilesCreate(GramShell *s, GramBackend backend, const
     PetscCall(PetscFree(z_C));
   }
   PetscCall(GramSkipCreate(&s->kernel, s->n_cols, s->cols, z, 0, NULL, NULL, s->first[rank],
-                           s->first[rank + 1], &s->skip));
+                           s->first[rank + 1], (PetscBool)(s->schedule.tolerance > 0), &s->skip));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -582,7 +620,8 @@ static PetscErrorCode CrossTilesCreate(GramShell *s, GramBackend backend, GramPo
   }
   PetscCall(GramTilesCreate(backend, &s->kernel, GRAM_VALUE, s->m_local, t, GRAM_VALUE, s->n, z, &s->tiles));
   s->all = s->tiles;
-  PetscCall(GramSkipCreate(&s->kernel, s->n_cols, s->cols, z, s->n_strips, s->strips, t, 0, 0, &s->skip));
+  PetscCall(GramSkipCreate(&s->kernel, s->n_cols, s->cols, z, s->n_strips, s->strips, t, 0, 0, PETSC_FALSE,
+                           &s->skip));
   PetscCall(PetscFree(t));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -611,7 +650,8 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
   s->m_local = s->n_local;
   m          = s->n;
   if (targets) { /* each row is summed where it lives, over the blocks in their order: reproducible as it is */
-    if (s->schedule.reproducible) s->schedule.tolerance = 0;
+    s->never_skips = s->schedule.reproducible;
+    if (s->never_skips) s->schedule.tolerance = 0;
     PetscCall(GramPointsGetSizes(targets, NULL, NULL, &m, &s->m_local, NULL));
     s->schedule.pr           = size;
     s->schedule.pc           = 1;
@@ -668,7 +708,7 @@ PetscErrorCode GramMatSetTolerance(Mat A, PetscReal tolerance)
   PetscCall(MatShellGetContext(A, &s));
   PetscCheck(tolerance >= 0, s->comm, PETSC_ERR_ARG_OUTOFRANGE, "tolerance: %g is not >= 0",
              (double)tolerance);
-  s->schedule.tolerance = tolerance;
+  s->schedule.tolerance = s->never_skips ? 0 : tolerance;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

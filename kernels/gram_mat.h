@@ -16,6 +16,11 @@ typedef struct {
   PetscInt    block;        /* points of which ranks own whole blocks: GramPointsCreate() wants it */
 } GramSchedule;
 
+/* Columns that a product takes at once, at most: more come in even shares, one pass over the kernel each, so that
+   buffers and messages do not grow with them. */
+#define GRAM_PANEL 32
+static inline PetscInt GramMatPasses(PetscInt q) { return q / GRAM_PANEL + (q % GRAM_PANEL > 0); }
+
 /**
   GramScheduleFromOptions - Read and check -product_grid, -product_symmetric, -product_reproducible and
   -product_tolerance.
@@ -27,7 +32,8 @@ typedef struct {
 **/
 PetscErrorCode GramScheduleFromOptions(MPI_Comm comm, GramSchedule *schedule);
 
-/* Bytes a rank needs for a Mat of n points and products of q columns, while it is made included. Not collective. */
+/* Bytes a rank needs for a Mat of n points and products of q columns: the formulas of GramMatCreate(), with the points
+   that exist only while it is made, and the copy in float of a precision that has one. Not collective. */
 PetscLogDouble GramScheduleBytes(const GramSchedule *schedule, PetscInt n, PetscInt dim, PetscInt q);
 
 /**
@@ -42,7 +48,7 @@ PetscLogDouble GramScheduleBytes(const GramSchedule *schedule, PetscInt n, Petsc
                        free with MatDestroy()
 
   The Mat supports MatMult(), MatGetDiagonal(), MatShift(), MatScale(), MatCreateVecs() and MatMatMult() with a
-  MATDENSE (one pass over the kernel for every 16 of its columns): any KSP accepts it.
+  MATDENSE (one pass over the kernel for every GRAM_PANEL of its columns, in even shares): any KSP accepts it.
 
   -product_symmetric (auto, true, false): evaluate each pair once and use it twice. The curve is cut into nb blocks
   of about 1024 points, and block I takes the column blocks I, I + 1, ... I + nb/2 (mod nb), the cyclic cover.
@@ -69,22 +75,28 @@ PetscLogDouble GramScheduleBytes(const GramSchedule *schedule, PetscInt n, Petsc
   (an allgather brings what others own, a reduce-scatter of m numbers over p ranks m (p - 1) / p in the best
   algorithms).
 
-  Memory per rank in numbers of 8 bytes: 1d (dim + 2 q) N; a grid of pc > 1 holds R and C for the tiles and all points
-  once more for GramMatGetEntries(): dim (N + |R| + |C|) + 2 q (|R| + |C|). While it is made, dim N more.
+  Memory per rank in numbers of 8 bytes, q now GRAM_PANEL at most. Points: dim N, half of that more in
+  precisions that hold them in float; a grid of pc > 1 holds R and C for the tiles and all points once more
+  for GramMatGetEntries(), so dim (N + |R| + |C|). While it is made, dim N more, dim |C| too when pc > 1.
+  Panels: 2 q N in 1d, 2 q (|R| + |C|) on a grid of pc > 1 (half without the cover), and 3 q n_local for what
+  is sent and received.
 
   -product_tolerance t (0): skip tiles of short-range kernels, with a proof; every row of y is then within
-  t sum_j |K_ij| |v_j| of what it is without. skip.h has the bound. Each product decides anew, from v. t = 0 skips
-  nothing. The operator stays symmetric pair by pair, but it depends on v: certify answers with one of tolerance 0.
-  Costs nb^2 / size distances and profiles a product, and 16 q nb bytes.
+  t sum_j |K_ij| |v_j| of what it is without. skip.h has the bound. Each product decides anew, from v. At 0 nothing
+  is skipped. With the cover a pair is skipped both ways or neither, but the operator depends on v: certify
+  answers with one of tolerance 0. Costs nb^2 / size distances and profiles a product, 16 q nb bytes, and
+  2 (dim + q) nb numbers of memory with up to 64 (2 dim + 1) a block of this rank.
 
-  -product_reproducible (false): y has the same bits on any number of ranks and any grid, and so have the dots and
-  norms of vectors from MatCreateVecs() and their duplicates. All ranks then cut the same tiles, since they own whole
-  blocks (pass block of GramScheduleFromOptions() to GramPointsCreate()), and the sums of tiles are added in a form that
-  rounds nothing (reproducible.h). What a backend adds for a tile must not depend on the other tiles of a list; symmetric
-  or not, precision and number of columns still matter. Costs 12 operations per row, tile and column, where a tile
-  has 1024 evaluations; the bytes of reduces double, dots take two allreduces; dim N + 3 q N + 2 q (|R| + |C|) numbers.
-  Ranks differ by a block of rows: with 30 000 points on 4 ranks the slowest has 12 % more pairs than an even share
-  (18 % on 2 x 2), with ten times the points a tenth of that.
+  -product_reproducible (false): y has the same bits on any number of ranks and any grid, all on the same kind
+  of processor (backends choose instructions by it), and so have the dots and norms of vectors from
+  MatCreateVecs() and their duplicates. All ranks then cut the same tiles, since they own whole blocks (pass
+  block of GramScheduleFromOptions() to GramPointsCreate()), and the sums of tiles are added in a form that
+  rounds nothing (reproducible.h). What a backend adds for a tile must not depend on the other tiles of a
+  list; symmetric or not, precision and number of columns still matter. Costs 12 operations per row, tile and
+  column, where a tile has 1024 evaluations; the bytes of reduces double, dots take two allreduces; panels are
+  3 q N + 2 q (|R| + |C|) + 5 q n_local numbers. Ranks differ by a block of rows: with 30 000 points on 4
+  ranks the slowest has 12 % more pairs than an even share (18 % on 2 x 2), with ten times the points a tenth
+  of that.
 
   Source: the grid, B. Hendrickson, R. Leland, S. Plimpton, An efficient parallel algorithm for matrix-vector
   multiplication, Int. J. High Speed Computing 7 (1995) 73-88.
@@ -106,7 +118,9 @@ PetscErrorCode GramMatCreate(GramPoints points, const GramKernel *kernel, GramBa
 PetscErrorCode GramMatCreateCross(GramPoints targets, GramPoints points, const GramKernel *kernel,
                                   GramBackend backend, Mat *K);
 
-/* -product_tolerance of one Mat: 0 makes it exact again, for residuals. Not collective, but alike on all ranks. */
+/* -product_tolerance of one Mat: 0 makes it exact again, for residuals; a Mat that was created at 0 skips less than one
+   created at the tolerance, and a reproducible one of GramMatCreateCross() nothing. Not collective, but alike on all
+   ranks. */
 PetscErrorCode GramMatSetTolerance(Mat A, PetscReal tolerance);
 
 /* When A is reproducible, the columns of a MATDENSE (as MatDenseGetColumnVec() hands them out), and vectors duplicated
@@ -116,18 +130,20 @@ PetscErrorCode GramMatMatchPanel(Mat A, Mat panel);
 /**
   GramMatGetEntries - a[j * lda + i] = A[rows[i]][cols[j]], ridge included, of any rows and columns (curve order).
 
-  Not collective: every rank holds all points. In double whatever the backend's precision; what
-  MatShift() and MatScale() did since is not in it.
+  Not collective: every rank holds all points. Of a Mat of GramMatCreateCross() rows are this rank's targets,
+  counted from its first. In double whatever the backend's precision; what MatShift() and MatScale() did since
+  is not in it.
 **/
 PetscErrorCode GramMatGetEntries(Mat A, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
                                  const PetscInt cols[], PetscReal *a, PetscInt lda);
 
-/* Counters since the Mat was made; products and pairs are the same on all ranks, the others are this rank's. */
+/* Counters since the Mat was made; products and pairs are the same on all ranks, the others are this rank's. Backends
+   evaluate more than the pairs needed: the cpu about 5/8 m^2 of a diagonal tile of m points. */
 typedef struct {
   PetscInt       products;  /* MatMult() and MatMatMult() calls, whatever the number of columns */
   PetscLogDouble pairs;     /* M N per product, skipped, mirrored or neither */
-  PetscLogDouble evaluated; /* profile evaluations, skipped tiles not among them */
-  PetscLogDouble skipped;   /* evaluations that -product_tolerance made unnecessary */
+  PetscLogDouble evaluated; /* pairs needed, the mean of a product's passes; m^2 / 2 of a diagonal tile */
+  PetscLogDouble skipped;   /* pairs that -product_tolerance made unnecessary, likewise */
   PetscLogDouble bytes;     /* received from other ranks, by the formulas above */
   PetscLogDouble seconds;   /* in products */
 } GramMatStats;

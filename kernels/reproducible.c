@@ -1,3 +1,4 @@
+/* The folds of sums, and the operations of a Vec that sum or that BLAS would round by place. */
 #include <float.h>
 
 #include <petsc/private/vecimpl.h>
@@ -138,8 +139,22 @@ static PetscErrorCode VecDotNorm2_Exact(Vec x, Vec y, PetscScalar *dot, PetscSca
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* sum |x_i| and max |x_i| */
-static PetscErrorCode AbsoluteSum(Vec x, PetscReal *sum, PetscReal *largest)
+/* max |x_i| depends on no order */
+static PetscErrorCode Largest(Vec x, PetscReal *largest)
+{
+  PetscInt         n_local;
+  const PetscReal *xa;
+
+  PetscFunctionBegin;
+  PetscCall(VecGetLocalSize(x, &n_local));
+  PetscCall(VecGetArrayRead(x, &xa));
+  *largest = LargestTerm((size_t)n_local, xa, NULL);
+  PetscCall(VecRestoreArrayRead(x, &xa));
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, largest, 1, MPIU_REAL, MPI_MAX, PetscObjectComm((PetscObject)x)));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode AbsoluteSum(Vec x, PetscReal *sum)
 {
   PetscInt         n_local, n;
   PetscReal       *absolute;
@@ -151,9 +166,7 @@ static PetscErrorCode AbsoluteSum(Vec x, PetscReal *sum, PetscReal *largest)
   PetscCall(PetscMalloc1(n_local, &absolute));
   PetscCall(VecGetArrayRead(x, &xa));
   for (PetscInt i = 0; i < n_local; i++) absolute[i] = PetscAbsReal(xa[i]);
-  *largest = LargestTerm((size_t)n_local, xa, NULL);
   PetscCall(VecRestoreArrayRead(x, &xa));
-  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, largest, 1, MPIU_REAL, MPI_MAX, PetscObjectComm((PetscObject)x)));
   PetscCall(GramExactDots(PetscObjectComm((PetscObject)x), n_local, n, absolute, 1, &none, sum));
   PetscCall(PetscFree(absolute));
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -161,17 +174,15 @@ static PetscErrorCode AbsoluteSum(Vec x, PetscReal *sum, PetscReal *largest)
 
 static PetscErrorCode VecNorm_Exact(Vec x, NormType type, PetscReal *norm)
 {
-  PetscReal sum = 0, largest = 0, square = 0;
+  PetscReal square;
 
   PetscFunctionBegin;
-  if (type == NORM_1 || type == NORM_INFINITY || type == NORM_1_AND_2)
-    PetscCall(AbsoluteSum(x, &sum, &largest));
-  if (type == NORM_2 || type == NORM_FROBENIUS || type == NORM_1_AND_2)
+  if (type == NORM_INFINITY) PetscCall(Largest(x, norm));
+  if (type == NORM_1 || type == NORM_1_AND_2) PetscCall(AbsoluteSum(x, norm));
+  if (type == NORM_2 || type == NORM_FROBENIUS || type == NORM_1_AND_2) {
     PetscCall(VecDot_Exact(x, x, &square));
-  norm[0] = type == NORM_INFINITY                    ? largest
-            : type == NORM_1 || type == NORM_1_AND_2 ? sum
-                                                     : PetscSqrtReal(square);
-  if (type == NORM_1_AND_2) norm[1] = PetscSqrtReal(square);
+    norm[type == NORM_1_AND_2] = PetscSqrtReal(square);
+  }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -198,6 +209,22 @@ static PetscErrorCode VecAXPY_Exact(Vec y, PetscScalar a, Vec x)
 {
   PetscFunctionBegin;
   PetscCall(VecMAXPY_Exact(y, 1, &a, &x));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode VecAXPBY_Exact(Vec y, PetscScalar a, PetscScalar b, Vec x)
+{
+  PetscInt         n;
+  const PetscReal *xa;
+  PetscReal       *ya;
+
+  PetscFunctionBegin;
+  PetscCall(VecGetLocalSize(y, &n));
+  PetscCall(VecGetArrayRead(x, &xa));
+  PetscCall(VecGetArray(y, &ya));
+  for (PetscInt i = 0; i < n; i++) ya[i] = b == 0 ? a * xa[i] : a * xa[i] + b * ya[i];
+  PetscCall(VecRestoreArray(y, &ya));
+  PetscCall(VecRestoreArrayRead(x, &xa));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -258,6 +285,7 @@ PetscErrorCode GramVecSetExact(Vec x)
   x->ops->dotnorm2      = VecDotNorm2_Exact;
   x->ops->norm          = VecNorm_Exact;
   x->ops->axpy          = VecAXPY_Exact;
+  x->ops->axpby         = VecAXPBY_Exact;
   x->ops->maxpy         = VecMAXPY_Exact;
   x->ops->dot_local     = VecDotLocal_Exact;
   x->ops->tdot_local    = VecDotLocal_Exact;

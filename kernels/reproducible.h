@@ -17,7 +17,8 @@
   any ranks, by any MPI_SUM. The r go to a second fold with a T of their own. What is left after it is dropped: of
   n terms, less than n^2 B 2^-100, on top of the one rounding of the final sum of the two folds.
 
-  Sums with an infinity or a NaN among their terms are NaN.
+  Sums with an infinity or a NaN among their terms are NaN, and so are those of B > 2^1019: products take
+  B = N max |v|, dots B = n max |x_i y_i|.
 
   Source: J. Demmel and H. D. Nguyen, Fast reproducible floating-point summation, ARITH 21 (2013) 163-172, Alg. 5;
   the exactness of q and r: S. M. Rump, T. Ogita, S. Oishi, Accurate floating-point summation I, SIAM J. Sci.
@@ -65,11 +66,12 @@ PetscErrorCode GramExactDots(MPI_Comm comm, PetscInt n_local, PetscInt n, const 
                              const PetscReal *const y[], PetscReal z[]);
 
 /**
-  GramVecSetExact - From now on VecDot(), VecTDot(), VecMDot(), VecMTDot(), VecDotNorm2() and VecNorm() of x, and of
-  every vector duplicated from it, are exact sums.
+  GramVecSetExact - From now on VecDot(), VecTDot(), VecMDot(), VecMTDot(), VecDotNorm2() and VecNorm() of x,
+  and of every vector duplicated from it, are exact sums.
 
-  Not collective, but for all ranks alike. x is "seq" or "mpi", its entries spread in any way. VecAXPY() and VecMAXPY(),
-  which PETSc leaves to BLAS, become plain loops: BLAS may treat the entries differently by their place in the array.
+  Not collective, but for all ranks alike. x is "seq" or "mpi", its entries spread in any way. VecAXPY(),
+  VecAXPBY() and VecMAXPY(), which PETSc leaves to BLAS, become plain loops: BLAS may treat the entries
+  differently by their place in the array.
 
   Split sums, VecDotBegin() and its kin, are refused with PETSC_ERR_SUP: PETSc adds their parts itself. So pipelined
   Krylov methods (pipecg, groppcg, ...) have no reproducible form.

@@ -1,8 +1,10 @@
+/* Boxes of blocks and of their parts, bounds of phi between two, and the sums of |v| that decide. */
 #define GRAM_REAL double
 #include "skip.h"
 
-#define GUARD 1e-12 /* relative, above the rounding of distances and profiles */
-#define PARTS 64    /* of a block, at most */
+#define GUARD    1e-12                       /* relative, above the rounding of distances and profiles */
+#define ROUNDING (4 * PETSC_MACHINE_EPSILON) /* of coordinates, relative */
+#define PARTS    GRAM_SKIP_PARTS
 
 struct _p_GramSkip {
   GramKernel kernel;
@@ -24,6 +26,7 @@ static const struct {
 #define SKIP_PROFILE(UPPER, Camel, name, twonu, order, unit) {order, unit},
     GRAM_RADIAL_LIST(SKIP_PROFILE)};
 
+/* around points and what rounding may have made of their coordinates, which counts far from the origin */
 static PetscErrorCode BoxesCreate(PetscInt dim, PetscInt n, const PetscInt *offsets, const PetscReal *x,
                                   PetscReal **boxes)
 {
@@ -41,6 +44,10 @@ static PetscErrorCode BoxesCreate(PetscInt dim, PetscInt n, const PetscInt *offs
         box[c]       = PetscMin(box[c], x[GramAt(i, dim, c)]);
         box[dim + c] = PetscMax(box[dim + c], x[GramAt(i, dim, c)]);
       }
+    }
+    for (PetscInt c = 0; c < dim; c++) {
+      box[c] -= ROUNDING * PetscAbsReal(box[c]);
+      box[dim + c] += ROUNDING * PetscAbsReal(box[dim + c]);
     }
   }
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -69,19 +76,24 @@ static PetscInt Cut(PetscInt dim, const PetscReal *x, PetscInt i, PetscInt end, 
   return count;
 }
 
-static PetscErrorCode PartsCreate(GramSkip s, PetscInt begin, PetscInt end, const PetscReal *z)
+/* without cut, or where differences of coordinates overflow, a block is one part */
+static PetscErrorCode PartsCreate(GramSkip s, PetscInt begin, PetscInt end, const PetscReal *z, PetscBool cut)
 {
   PetscInt n = 0;
 
   PetscFunctionBegin;
   s->begin = begin;
-  PetscCall(PetscMalloc2(end - begin + 1, &s->parts, (end - begin) * (PARTS + 1) + 1, &s->part));
+  PetscCall(PetscMalloc2(end - begin + 1, &s->parts, (end - begin) * (cut ? PARTS : 1) + 1, &s->part));
   for (PetscInt b = begin; b < end; b++) {
     PetscReal width = 0.5;
     PetscInt  count = PARTS + 1;
 
-    for (; count > PARTS; width *= 2)
+    for (; cut && count > PARTS && width < INFINITY; width *= 2)
       count = Cut(s->kernel.dim, z, s->cols[b], s->cols[b + 1], width, s->part + n);
+    if (count > PARTS) {
+      s->part[n] = s->cols[b];
+      count      = 1;
+    }
     s->parts[b - begin] = n;
     n += count;
   }
@@ -93,7 +105,7 @@ static PetscErrorCode PartsCreate(GramSkip s, PetscInt begin, PetscInt end, cons
 
 PetscErrorCode GramSkipCreate(const GramKernel *kernel, PetscInt n_cols, const PetscInt *cols,
                               const PetscReal *z, PetscInt n_rows, const PetscInt *rows, const PetscReal *x,
-                              PetscInt begin, PetscInt end, GramSkip *skip)
+                              PetscInt begin, PetscInt end, PetscBool parts, GramSkip *skip)
 {
   GramSkip s;
 
@@ -108,7 +120,7 @@ PetscErrorCode GramSkipCreate(const GramKernel *kernel, PetscInt n_cols, const P
   PetscCall(BoxesCreate(kernel->dim, n_cols, cols, z, &s->col_box));
   s->row_box = s->col_box;
   if (x) PetscCall(BoxesCreate(kernel->dim, n_rows, rows, x, &s->row_box));
-  else PetscCall(PartsCreate(s, begin, end, z));
+  else PetscCall(PartsCreate(s, begin, end, z, parts));
   *skip = s;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -165,13 +177,16 @@ static PetscReal PhiLeast(GramSkip s, const PetscReal *a, const PetscReal *b)
 static PetscErrorCode GatherBlocks(MPI_Comm comm, const PetscInt *first, PetscInt q, PetscReal *all)
 {
   PetscMPIInt size, *counts, *offsets;
+  PetscInt    numbers = 0;
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_size(comm, &size));
   PetscCall(PetscMalloc2(size, &counts, size, &offsets));
   for (PetscMPIInt r = 0; r < size; r++) {
-    counts[r]  = (PetscMPIInt)((first[r + 1] - first[r]) * q);
-    offsets[r] = (PetscMPIInt)(first[r] * q);
+    PetscCall(PetscIntMultError(first[r + 1] - first[r], q, &numbers));
+    PetscCall(PetscMPIIntCast(numbers, counts + r));
+    PetscCall(PetscIntMultError(first[r], q, &numbers));
+    PetscCall(PetscMPIIntCast(numbers, offsets + r));
   }
   PetscCallMPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all, counts, offsets, MPIU_REAL, comm));
   PetscCall(PetscFree2(counts, offsets));

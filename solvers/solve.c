@@ -575,7 +575,7 @@ static PetscErrorCode MethodFromOptions(MPI_Comm comm, PetscInt n, GramSolveMeth
 
 PetscLogDouble GramPredictBytes(PetscInt n, PetscInt m, PetscInt dim, PetscInt q, PetscMPIInt ranks)
 {
-  return 8.0 * ((PetscLogDouble)n * (2.0 * dim + q) +
+  return 8.0 * ((PetscLogDouble)n * (2.5 * dim + PetscMin(q, GRAM_PANEL)) +
                 ((PetscLogDouble)n + (PetscLogDouble)m) * (6.0 * dim + 4.0 * q) / ranks);
 }
 
@@ -593,8 +593,8 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt m, PetscInt
   PetscCallMPI(MPI_Comm_size(comm, &ranks));
   PetscCall(GramScheduleFromOptions(comm, &schedule));
   PetscCall(PetscOptionsGetString(NULL, NULL, "-product_precision", precision, sizeof precision, NULL));
-  /* on every rank: the matrix with panels of q + 1 columns, and the true one where that is another; spread:
-     points, the sort, values, coefficients and work vectors */
+  /* on every rank: the matrix with panels for q + 1 columns (GRAM_PANEL at most), and the true one where that is
+     another; spread: points, the sort, values, coefficients and work vectors */
   bytes = (schedule.tolerance > 0 || strcmp(precision, "double") != 0 ? 2 : 1) *
               GramScheduleBytes(&schedule, n, dim, q + 1) +
           8.0 * (PetscLogDouble)n * (8.0 * dim + 8.0 * q + 8.0) / ranks;

@@ -374,6 +374,108 @@ static PetscErrorCode SkippingSpecial(const GramKernel *kernel)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* Y = A V, of which entry (i, r) is made by fill */
+static PetscErrorCode Columns(Mat A, PetscInt q, void (*fill)(PetscInt, PetscInt, PetscReal *), Mat *Y)
+{
+  PetscInt   start, end, n;
+  PetscReal *v;
+  Mat        V;
+
+  PetscFunctionBegin;
+  PetscCall(MatGetOwnershipRangeColumn(A, &start, &end));
+  PetscCall(MatGetSize(A, NULL, &n));
+  PetscCall(MatCreateDense(PETSC_COMM_WORLD, end - start, PETSC_DECIDE, n, q, NULL, &V));
+  PetscCall(MatDenseGetArrayWrite(V, &v));
+  for (PetscInt r = 0; r < q; r++) {
+    for (PetscInt i = start; i < end; i++) fill(r, i, v + r * (end - start) + i - start);
+  }
+  PetscCall(MatDenseRestoreArrayWrite(V, &v));
+  PetscCall(MatMatMult(A, V, MAT_INITIAL_MATRIX, PETSC_DEFAULT, Y));
+  PetscCall(MatDestroy(&V));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* zeros; one spike among small entries; ones */
+static void Unlike(PetscInt r, PetscInt i, PetscReal *v)
+{
+  *v = r == 0 ? 0 : r == 1 ? (i == 1234 ? 1e12 : 1e-6) : 1;
+}
+
+static void Ones(PetscInt r, PetscInt i, PetscReal *v)
+{
+  (void)r;
+  (void)i;
+  *v = 1;
+}
+
+/* columns that want different tiles: each keeps its bound, and a column of zeros stays one. All v are positive, so
+   that A v is its own bound. */
+static PetscErrorCode SkippingColumns(const GramKernel *kernel)
+{
+  PetscInt         n_local;
+  const PetscReal *a, *b;
+  GramMatStats     before, after;
+  GramPoints       X;
+  Mat              A, Y, exact;
+
+  PetscFunctionBegin;
+  PetscCall(Set("-product_tolerance", "1e-6"));
+  PetscCall(Points(PETSC_COMM_WORLD, 9000, 8, kernel, 1, &X));
+  PetscCall(GramPointsGetSizes(X, NULL, NULL, NULL, &n_local, NULL));
+  PetscCall(GramMatCreate(X, kernel, backend, &A));
+  PetscCall(Columns(A, 3, Unlike, &Y));
+  PetscCall(GramMatGetStats(A, &before));
+  PetscCall(GramMatSetTolerance(A, 0));
+  PetscCall(Columns(A, 3, Unlike, &exact));
+  PetscCall(GramMatGetStats(A, &after));
+  CHECK(after.skipped == before.skipped, "skipped at tolerance 0");
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &before.skipped, 1, MPI_DOUBLE, MPI_SUM, PETSC_COMM_WORLD));
+  CHECK(before.skipped > 0, "nothing was skipped");
+  PetscCall(MatDenseGetArrayRead(Y, &a));
+  PetscCall(MatDenseGetArrayRead(exact, &b));
+  for (PetscInt i = 0; i < 3 * n_local; i++) /* 1e-13: rounding of both sums */
+    CHECK(PetscAbsReal(a[i] - b[i]) <= (1e-6 + 1e-13) * b[i], "column %d: %.17g, all tiles %.17g",
+          (int)(i / n_local), a[i], b[i]);
+  PetscCall(MatDenseRestoreArrayRead(Y, &a));
+  PetscCall(MatDenseRestoreArrayRead(exact, &b));
+  PetscCall(Set("-product_tolerance", "0"));
+  PetscCall(MatDestroy(&Y));
+  PetscCall(MatDestroy(&exact));
+  PetscCall(MatDestroy(&A));
+  PetscCall(GramPointsDestroy(&X));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* a reproducible Cross Mat evaluates all tiles, whatever its tolerance is set to; one that is not may skip */
+static PetscErrorCode CrossTolerance(const GramKernel *kernel)
+{
+  GramPoints X, T;
+
+  PetscFunctionBegin;
+  PetscCall(Set("-product_tolerance", "1e-6"));
+  PetscCall(Points(PETSC_COMM_WORLD, 5000, 8, kernel, 1024, &X));
+  PetscCall(Points(PETSC_COMM_WORLD, 3000, 8, kernel, 1, &T));
+  for (int exact = 0; exact < 2; exact++) {
+    GramMatStats stats;
+    Mat          K, Y;
+
+    PetscCall(Set("-product_reproducible", exact ? "true" : "false"));
+    PetscCall(GramMatCreateCross(T, X, kernel, backend, &K));
+    PetscCall(GramMatSetTolerance(K, 0.5));
+    PetscCall(Columns(K, 1, Ones, &Y));
+    PetscCall(GramMatGetStats(K, &stats));
+    PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &stats.skipped, 1, MPI_DOUBLE, MPI_SUM, PETSC_COMM_WORLD));
+    CHECK(!exact || stats.skipped == 0, "a reproducible Cross Mat skipped %g pairs", stats.skipped);
+    PetscCall(MatDestroy(&Y));
+    PetscCall(MatDestroy(&K));
+  }
+  PetscCall(Set("-product_reproducible", "false"));
+  PetscCall(Set("-product_tolerance", "0"));
+  PetscCall(GramPointsDestroy(&T));
+  PetscCall(GramPointsDestroy(&X));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 int main(int argc, char **argv)
 {
   static const PetscInt sizes[] = {3, 700, 10007};
@@ -391,12 +493,18 @@ int main(int argc, char **argv)
     }
     PetscCall(KrylovGrids(KSPCG, PetscMin(sizes[k], 3000), &kernel));
   }
+  PetscCall(Grids(2100, 2 * GRAM_PANEL + 3, &kernel, PETSC_TRUE, PETSC_TRUE)); /* three passes */
+  PetscCall(Grids(700, GRAM_PANEL + 1, &kernel, PETSC_FALSE, PETSC_FALSE));
   PetscCall(KrylovGrids(KSPGMRES, 2500, &kernel));
+  PetscCall(KrylovGrids(KSPMINRES, 2500, &kernel));
+  PetscCall(KrylovGrids(KSPBCGS, 2500, &kernel));
   for (PetscInt c = 0; c < kernel.dim; c++) kernel.length_scale[c] = 0.02;
   kernel.alpha = 0; /* the bound is about K */
   PetscCall(Skipping(12000, &kernel, PETSC_FALSE));
   PetscCall(Skipping(12000, &kernel, PETSC_TRUE));
   PetscCall(SkippingSpecial(&kernel));
+  PetscCall(SkippingColumns(&kernel));
+  PetscCall(CrossTolerance(&kernel));
   PetscCall(GramBackendDestroy(&backend));
   PetscCall(GramBackendDestroy(&ref));
   PetscCall(PetscFinalize());
