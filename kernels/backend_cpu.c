@@ -223,8 +223,8 @@ static size_t FaceSize(const Face *f)
 static size_t FaceAt(const Face *f, PetscInt i, PetscInt p, PetscReal *factor)
 {
   *factor = p ? f->unit : 1;
-  return GramAt(GramAt(f->first + i, GramPartSize(f->part, f->dim), p - (f->part == GRAM_GRADIENT)), f->q,
-                f->r0);
+  return GramAt(f->first + i, GramPartSize(f->part, f->dim), p - (f->part == GRAM_GRADIENT)) * (size_t)f->q +
+         (size_t)f->r0;
 }
 
 static void FacePack(const Face *f, PetscBool narrow, const PetscReal *v, void *packed)
@@ -312,8 +312,8 @@ static PetscErrorCode ApplyTile(GramTiles t, const GramTile *tile, const Face *r
                n_coord = t->backend->precision == GRAM_MIXED
                              ? GramAt(tile->n_rows + GRAM_TILE_PAD + tile->n_cols, t->kernel.dim, 0)
                              : 0,
-               bytes =
-                   n_coord * sizeof(float) + (inplace ? 0 : 2 * (n_row + n_col) * sizeof(double)) + 6 * 64;
+               bytes   = n_coord * sizeof(float) + (inplace ? 0 : 2 * (n_row + n_col) * sizeof(double)) +
+                       6 * (size_t)64;
   char *scratch;
   Work  k = {.bytes = Narrow(t) ? sizeof(float) : sizeof(double), .width = (int)row->width};
 

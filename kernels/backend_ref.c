@@ -132,7 +132,7 @@ static PetscErrorCode Apply_Ref(GramTiles t, PetscInt n_tiles, const GramTile li
         for (PetscInt p = 0; p < a; p++) {
           for (PetscInt s = 0; s < b; s++) {
             const PetscReal k  = plain ? phi : block[GramAt(p0 + p, 1 + dim, s0 + s)];
-            const size_t    ip = GramAt(GramAt(i, a, p), q, 0), js = GramAt(GramAt(j, b, s), q, 0);
+            const size_t    ip = GramAt(i, a, p) * (size_t)q, js = GramAt(j, b, s) * (size_t)q;
 
             for (PetscInt r = 0; r < q; r++) {
               y[ip + (size_t)r] += k * v[js + (size_t)r];

@@ -154,7 +154,7 @@ static PetscErrorCode FoldsOfColumns(GramShell *s, PetscInt q, const PetscReal *
   }
   PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, largest, (PetscMPIInt)q, MPIU_REAL, MPI_MAX, s->comm));
   for (PetscInt r = 0; r < q; r++)
-    GramFoldsBegin((PetscReal)s->n_cols, (PetscReal)s->n * largest[r], *t + GRAM_FOLDS * r);
+    GramFoldsBegin((PetscReal)s->n_cols, (PetscReal)s->n * largest[r], *t + GramAt(r, GRAM_FOLDS, 0));
   PetscCall(PetscFree(largest));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -89,12 +89,13 @@ PetscErrorCode GramExactDots(MPI_Comm comm, PetscInt n_local, PetscInt n, const 
     PetscReal t[GRAM_FOLDS];
 
     GramFoldsBegin((PetscReal)n, (PetscReal)n * largest[k], t);
-    FoldTerms((size_t)n_local, x, y[k], t, folds + GRAM_FOLDS * k);
+    FoldTerms((size_t)n_local, x, y[k], t, folds + GramAt(k, GRAM_FOLDS, 0));
   }
   PetscCallMPI(
       MPI_Allreduce(MPI_IN_PLACE, folds, (PetscMPIInt)(GRAM_FOLDS * count), MPIU_REAL, MPI_SUM, comm));
   for (PetscInt k = 0; k < count; k++) /* an infinite T says nothing on a rank without rows */
-    z[k] = PetscIsInfReal(largest[k]) ? NAN : folds[GRAM_FOLDS * k] + folds[GRAM_FOLDS * k + 1];
+    z[k] =
+        PetscIsInfReal(largest[k]) ? NAN : folds[GramAt(k, GRAM_FOLDS, 0)] + folds[GramAt(k, GRAM_FOLDS, 1)];
   PetscCall(PetscFree2(largest, folds));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
