@@ -255,8 +255,7 @@ static PetscErrorCode AddWork(MPI_Comm comm, const GramPlan *plan, const Case *c
   GramJsonAddNumber(json, "evaluated_pairs_max_rank", round(most));
   GramJsonAddNumber(json, "skipped_pairs", round(work[1]));
   GramJsonAddNumber(json, "bytes_communicated", work[2]);
-  if (work[3] > 0 &&
-      stats.products) { /* of the bound that multiply-adds set; a solve does more than products */
+  if (work[3] > 0) { /* of the bound that multiply-adds set; a solve does more than products */
     GramJsonAddNumber(json, "fma_per_second", work[3]);
     if (!plan->solve) {
       GramJsonAddNumber(json, "fma_fraction",

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Time gramarye and PyKeOps (NumPy, CPU) side by side on one core, and print the ratios.
 
-  python3 -m venv /tmp/keops && /tmp/keops/bin/pip install pykeops h5py
-  /tmp/keops/bin/python jobs/compare_keops.py
+  python3 -m venv ~/keops && ~/keops/bin/pip install pykeops h5py
+  ~/keops/bin/python jobs/compare_keops.py
 
 KeOps compiles each formula with g++ against the headers of Python (python3-dev) before it is timed. Three sides take
 turns on the same core, so that a change of the clock meets all of them: gramarye, KeOps as shipped, and KeOps at its

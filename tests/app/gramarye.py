@@ -156,6 +156,21 @@ def finish():
     sys.exit(1 if failures else 0)
 
 
+def main(doc, tests, files=None):
+    """Runs test(args, folder) for the tests named by --tests, all by default, each in a folder with its own files
+    {name: datasets}."""
+    p = parser(doc)
+    p.add_argument("--tests", nargs="+", choices=[t.__name__ for t in tests], default=[t.__name__ for t in tests])
+    args = p.parse_args()
+    for test in tests:
+        if test.__name__ in args.tests:
+            with tempfile.TemporaryDirectory() as folder:
+                for name, datasets in (files or {}).items():
+                    write(os.path.join(folder, name), **datasets)
+                attempt(test, args, folder)
+    finish()
+
+
 # ---- files ---------------------------------------------------------------------------------------------------
 
 def write(path, **datasets):

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 
 import gramarye as g
 
@@ -204,16 +203,4 @@ def pictures(args, folder):
 
 TESTS = [products, options, solves, reproducible, bad, pictures]
 
-
-def main():
-    p = g.parser(__doc__)
-    p.add_argument("--tests", nargs="+", choices=[t.__name__ for t in TESTS], default=[t.__name__ for t in TESTS])
-    args = p.parse_args()
-    for test in TESTS:
-        if test.__name__ in args.tests:
-            with tempfile.TemporaryDirectory() as folder:
-                g.attempt(test, args, folder)
-    g.finish()
-
-
-main()
+g.main(__doc__, TESTS)

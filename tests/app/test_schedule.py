@@ -1,7 +1,6 @@
 """product.grid, product.reproducible and product.tolerance end to end: the same bits wherever they are promised, the
 same answer to rounding elsewhere, and residuals of the true matrix whatever was skipped."""
 import os
-import tempfile
 
 import numpy as np
 
@@ -109,19 +108,4 @@ def skipping(args, folder):
 
 TESTS = [reproducible, predict, grids, skipping]
 
-
-def main():
-    p = g.parser(__doc__)
-    p.add_argument("--tests", nargs="+", choices=[t.__name__ for t in TESTS], default=[t.__name__ for t in TESTS])
-    args = p.parse_args()
-    for test in TESTS:
-        if test.__name__ in args.tests:
-            with tempfile.TemporaryDirectory() as folder:
-                g.write(os.path.join(folder, "data.h5"), x=X, y=F(X))
-                g.write(os.path.join(folder, "target.h5"), x=T)
-                g.write(os.path.join(folder, "line.h5"), x=LINE, y=G(LINE))
-                g.attempt(test, args, folder)
-    g.finish()
-
-
-main()
+g.main(__doc__, TESTS, {"data.h5": dict(x=X, y=F(X)), "target.h5": dict(x=T), "line.h5": dict(x=LINE, y=G(LINE))})

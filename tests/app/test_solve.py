@@ -1,6 +1,5 @@
 """solve and predict end to end: same answer on any number of ranks and by any product, honest residuals, exit codes."""
 import os
-import tempfile
 
 import numpy as np
 
@@ -234,18 +233,4 @@ def krylov(args, folder):
 
 TESTS = [ranks, predict, grid, sphere, not_converged, singular, products, precision, mixed, krylov]
 
-
-def main():
-    p = g.parser(__doc__)
-    p.add_argument("--tests", nargs="+", choices=[t.__name__ for t in TESTS], default=[t.__name__ for t in TESTS])
-    args = p.parse_args()
-    for test in TESTS:
-        if test.__name__ in args.tests:
-            with tempfile.TemporaryDirectory() as folder:
-                g.write(os.path.join(folder, "data.h5"), x=X, y=F(X), y1=F(X)[:, 0])
-                g.write(os.path.join(folder, "target.h5"), x=T, y=F(T), y1=F(T)[:, 0])
-                g.attempt(test, args, folder)
-    g.finish()
-
-
-main()
+g.main(__doc__, TESTS, {"data.h5": dict(x=X, y=F(X), y1=F(X)[:, 0]), "target.h5": dict(x=T, y=F(T), y1=F(T)[:, 0])})

@@ -1,4 +1,5 @@
-static const char help[] = "Another PETSc application: conjugate gradients on a shell Mat of the installed library.\n";
+static const char help[] =
+    "Another PETSc application: conjugate gradients on a shell Mat of the installed library.\n";
 
 #include <petscksp.h>
 
