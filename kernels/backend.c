@@ -85,15 +85,6 @@ PetscErrorCode GramBackendGetInfo(GramBackend b, const char **name, const char *
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* 2 nu of a Matern profile, 0 for the others */
-static int RadialTwoNu(GramRadial type)
-{
-#define RADIAL_TWONU(UPPER, Camel, name, twonu, order, unit) twonu,
-  static const int values[] = {GRAM_RADIAL_LIST(RADIAL_TWONU)};
-
-  return values[type];
-}
-
 PetscErrorCode GramBackendMeasurePeak(GramBackend b, PetscLogDouble *fma_per_second)
 {
   PetscFunctionBegin;
@@ -104,7 +95,8 @@ PetscErrorCode GramBackendMeasurePeak(GramBackend b, PetscLogDouble *fma_per_sec
 
 PetscLogDouble GramBackendFmaPerPair(GramBackend b, const GramKernel *kernel, PetscInt q, PetscBool both)
 {
-  const int p = (RadialTwoNu(kernel->radial) - 1) / 2, polynomial = p > 1 ? p + 2 : PetscMax(0, 2 * p);
+  const PetscInt p          = (GramRadialGetInfo(kernel->radial)->twonu - 1) / 2,
+                 polynomial = p > 1 ? p + 2 : PetscMax(0, 2 * p);
 
   return (PetscLogDouble)(kernel->dim + b->exp2_fma + polynomial + q * (both ? 2 : 1));
 }
@@ -116,7 +108,7 @@ PetscErrorCode GramTilesCreate(GramBackend backend, const GramKernel *kernel, Gr
   GramTiles t;
 
   PetscFunctionBegin;
-  PetscCheck(!(rows & cols & GRAM_GRADIENT) || RadialTwoNu(kernel->radial) != 1, PETSC_COMM_SELF,
+  PetscCheck(!(rows & cols & GRAM_GRADIENT) || GramRadialGetInfo(kernel->radial)->twonu != 1, PETSC_COMM_SELF,
              PETSC_ERR_SUP, "%s has no second derivatives at r = 0", kernel->type);
   PetscCall(PetscNew(&t));
   t->backend = backend;

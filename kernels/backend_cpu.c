@@ -48,14 +48,6 @@ static const Simd *SimdPick(size_t from)
   return table + PETSC_STATIC_ARRAY_LENGTH(table) - 1;
 }
 
-static PetscReal RadialUnit(GramRadial type)
-{
-#define RADIAL_UNIT(UPPER, Camel, name, twonu, order, unit) unit,
-  static const PetscReal units[] = {GRAM_RADIAL_LIST(RADIAL_UNIT)};
-
-  return units[type];
-}
-
 /* [n][dim] to [dim][ld], times unit */
 static PetscErrorCode CoordinatesCreate(PetscInt n, PetscInt dim, const PetscReal *x, PetscReal unit,
                                         Coordinates *side)
@@ -144,9 +136,10 @@ static PetscErrorCode TilesCreate_CPU(GramTiles t, PetscInt m, const PetscReal *
 
   PetscFunctionBegin;
   PetscCall(PetscNew(&cpu));
-  PetscCall(CoordinatesCreate(m, dim, x, RadialUnit(t->kernel.radial), &cpu->rows));
+  PetscCall(CoordinatesCreate(m, dim, x, GramRadialGetInfo(t->kernel.radial)->unit, &cpu->rows));
   cpu->cols = cpu->rows;
-  if (!t->square) PetscCall(CoordinatesCreate(n, dim, z, RadialUnit(t->kernel.radial), &cpu->cols));
+  if (!t->square)
+    PetscCall(CoordinatesCreate(n, dim, z, GramRadialGetInfo(t->kernel.radial)->unit, &cpu->cols));
   cpu->simd = SimdPick(SquaredExtent(cpu, dim) < (Narrow(t) ? GRAM_FAR_SINGLE : GRAM_FAR_DOUBLE) ? 0 : 1);
   if (t->backend->precision == GRAM_SINGLE) {
     Centre(&cpu->cols, dim, 0, n, centre);
@@ -360,7 +353,7 @@ static PetscErrorCode ApplyTile(GramTiles t, const GramTile *tile, const Face *r
 static PetscErrorCode Apply_CPU(GramTiles t, PetscInt n_tiles, const GramTile list[], PetscInt q,
                                 const PetscReal *v, PetscReal *y, const PetscReal *w, PetscReal *u)
 {
-  const PetscReal unit   = RadialUnit(t->kernel.radial);
+  const PetscReal unit   = GramRadialGetInfo(t->kernel.radial)->unit;
   const PetscInt  shares = (q + GRAM_TILE_WIDTH - 1) / GRAM_TILE_WIDTH, widest = (q + shares - 1) / shares;
   const PetscBool inplace =
       (PetscBool)(!Narrow(t) && t->rows == GRAM_VALUE && t->cols == GRAM_VALUE && shares == 1);

@@ -373,16 +373,6 @@ static PetscErrorCode MatGetDiagonal_Gram(Mat A, Vec d)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode VecCreateExact(MPI_Comm comm, PetscLayout layout, VecType type, Vec *x)
-{
-  PetscFunctionBegin;
-  PetscCall(VecCreate(comm, x));
-  PetscCall(VecSetLayout(*x, layout));
-  PetscCall(VecSetType(*x, type));
-  PetscCall(GramVecSetExact(*x));
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
 static PetscErrorCode MatCreateVecs_Gram(Mat A, Vec *right, Vec *left)
 {
   const MPI_Comm comm = PetscObjectComm((PetscObject)A);
@@ -392,8 +382,8 @@ static PetscErrorCode MatCreateVecs_Gram(Mat A, Vec *right, Vec *left)
   PetscFunctionBegin;
   PetscCall(MatGetLayouts(A, &rows, &cols));
   PetscCall(MatGetVecType(A, &type));
-  if (right) PetscCall(VecCreateExact(comm, cols, type, right));
-  if (left) PetscCall(VecCreateExact(comm, rows, type, left));
+  if (right) PetscCall(GramVecCreateExact(comm, cols, type, right));
+  if (left) PetscCall(GramVecCreateExact(comm, rows, type, left));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

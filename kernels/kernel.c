@@ -1,13 +1,12 @@
 #include "kernel.h"
 
-static const struct {
-  const char *name;
-  PetscInt    twonu; /* 2 nu, 0 where it means nothing */
-} profiles[] = {
-#define KERNEL_PROFILE(UPPER, Camel, name, twonu, order, unit) {name, twonu},
-    GRAM_RADIAL_LIST(KERNEL_PROFILE)
-#undef KERNEL_PROFILE
-};
+const GramRadialInfo *GramRadialGetInfo(GramRadial type)
+{
+#define KERNEL_PROFILE(UPPER, Camel, name, twonu, order, unit) {name, twonu, order, unit},
+  static const GramRadialInfo profiles[] = {GRAM_RADIAL_LIST(KERNEL_PROFILE)};
+
+  return profiles + type;
+}
 
 /* "matern12" ... "matern92", and "matern" with its nu, are one family: k has nu = 1/2, 3/2, ... */
 static PetscErrorCode ParseMatern(const char *name, PetscReal nu, PetscInt *twonu)
@@ -33,10 +32,11 @@ PetscErrorCode GramKernelSetType(GramKernel *kernel, const char *name, PetscReal
   *found = PETSC_FALSE;
   PetscCall(ParseMatern(name, nu, &twonu));
   for (int i = 0; i < GRAM_RADIAL_COUNT && !*found; i++) {
-    PetscBool same = PETSC_FALSE;
+    const GramRadialInfo *profile = GramRadialGetInfo((GramRadial)i);
+    PetscBool             same    = PETSC_FALSE;
 
-    if (twonu) same = (PetscBool)(profiles[i].twonu == twonu);
-    else PetscCall(PetscStrcmp(name, profiles[i].name, &same));
+    if (twonu) same = (PetscBool)(profile->twonu == twonu);
+    else PetscCall(PetscStrcmp(name, profile->name, &same));
     if (!same) continue;
     kernel->radial = (GramRadial)i;
     kernel->nu     = twonu ? twonu / 2.0 : NAN;

@@ -22,6 +22,14 @@ typedef struct {
   PetscInt   tail_degree;                /* polynomial tail: -1 none */
 } GramKernel;
 
+/* What the list of profiles says of one, in columns named there. Not collective. */
+typedef struct {
+  const char *name;
+  PetscInt    twonu, order;
+  PetscReal   unit;
+} GramRadialInfo;
+const GramRadialInfo *GramRadialGetInfo(GramRadial type);
+
 /**
   GramKernelSetFromOptions - Read -kernel_type, -kernel_nu, -kernel_length_scale, -kernel_amplitude,
   -ridge_alpha, -ridge_alpha_gradient and -tail_degree.

@@ -261,10 +261,7 @@ static PetscErrorCode VecNormLocal_Exact(Vec x, NormType type, PetscReal *norm)
 static PetscErrorCode VecDuplicate_Exact(Vec x, Vec *y)
 {
   PetscFunctionBegin;
-  PetscCall(VecCreate(PetscObjectComm((PetscObject)x), y));
-  PetscCall(VecSetLayout(*y, x->map));
-  PetscCall(VecSetType(*y, ((PetscObject)x)->type_name));
-  PetscCall(GramVecSetExact(*y));
+  PetscCall(GramVecCreateExact(PetscObjectComm((PetscObject)x), x->map, ((PetscObject)x)->type_name, y));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -295,5 +292,15 @@ PetscErrorCode GramVecSetExact(Vec x)
   x->ops->norm_local    = VecNormLocal_Exact;
   x->ops->duplicate     = VecDuplicate_Exact;
   x->ops->duplicatevecs = VecDuplicateVecs_Exact;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramVecCreateExact(MPI_Comm comm, PetscLayout layout, VecType type, Vec *x)
+{
+  PetscFunctionBegin;
+  PetscCall(VecCreate(comm, x));
+  PetscCall(VecSetLayout(*x, layout));
+  PetscCall(VecSetType(*x, type));
+  PetscCall(GramVecSetExact(*x));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -77,3 +77,6 @@ PetscErrorCode GramExactDots(MPI_Comm comm, PetscInt n_local, PetscInt n, const 
   Krylov methods (pipecg, groppcg, ...) have no reproducible form.
 **/
 PetscErrorCode GramVecSetExact(Vec x);
+
+/* A new vector of that kind. Collective on comm. */
+PetscErrorCode GramVecCreateExact(MPI_Comm comm, PetscLayout layout, VecType type, Vec *x);

@@ -19,13 +19,6 @@ struct _p_GramSkip {
   PetscReal *sum, *limit; /* [n_cols][q] V_J; [n_rows][q] (t / nb) S_I */
 };
 
-static const struct {
-  PetscInt  order;
-  PetscReal unit;
-} profiles[] = {
-#define SKIP_PROFILE(UPPER, Camel, name, twonu, order, unit) {order, unit},
-    GRAM_RADIAL_LIST(SKIP_PROFILE)};
-
 /* around points and what rounding may have made of their coordinates, which counts far from the origin */
 static PetscErrorCode BoxesCreate(PetscInt dim, PetscInt n, const PetscInt *offsets, const PetscReal *x,
                                   PetscReal **boxes)
@@ -145,7 +138,7 @@ PetscErrorCode GramSkipDestroy(GramSkip *skip)
 static PetscReal PhiMost(GramSkip s, const PetscReal *a, const PetscReal *b)
 {
   const PetscInt  dim  = s->kernel.dim;
-  const PetscReal unit = profiles[s->kernel.radial].unit;
+  const PetscReal unit = GramRadialGetInfo(s->kernel.radial)->unit;
   PetscReal       d2   = 0;
 
   for (PetscInt c = 0; c < dim; c++) {
@@ -160,7 +153,7 @@ static PetscReal PhiMost(GramSkip s, const PetscReal *a, const PetscReal *b)
 static PetscReal PhiLeast(GramSkip s, const PetscReal *a, const PetscReal *b)
 {
   const PetscInt  dim  = s->kernel.dim;
-  const PetscReal unit = profiles[s->kernel.radial].unit;
+  const PetscReal unit = GramRadialGetInfo(s->kernel.radial)->unit;
   PetscReal       d2   = 0, phi;
 
   for (PetscInt c = 0; c < dim; c++) {
@@ -261,7 +254,7 @@ PetscErrorCode GramSkipBegin(GramSkip s, MPI_Comm comm, PetscReal tolerance, con
   PetscMPIInt rank;
 
   PetscFunctionBegin;
-  s->tolerance = profiles[s->kernel.radial].order == 0 ? tolerance : 0;
+  s->tolerance = GramRadialGetInfo(s->kernel.radial)->order == 0 ? tolerance : 0;
   if (s->tolerance == 0) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCallMPI(MPI_Comm_rank(comm, &rank));
   if (q != s->q) {
