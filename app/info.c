@@ -35,12 +35,10 @@ static PetscErrorCode SayBackends(MPI_Comm comm)
   PetscFunctionBegin;
   for (int i = 0; GramBackendName(i); i++) {
     const char *detail;
-    GramBackend backend;
+    PetscBool   found;
 
-    PetscCall(GramBackendCreate(comm, GramBackendName(i), GRAM_DOUBLE, &backend));
-    PetscCall(GramBackendGetInfo(backend, NULL, &detail, NULL));
-    PetscCall(GramSay(comm, "backend", "%s (%s)", GramBackendName(i), detail));
-    PetscCall(GramBackendDestroy(&backend));
+    PetscCall(GramBackendProbe(comm, i, &found, &detail));
+    PetscCall(GramSay(comm, "backend", "%s (%s%s)", GramBackendName(i), found ? "" : "not here: ", detail));
   }
   GramDeviceList(devices, sizeof devices);
   PetscCall(GramSay(comm, "devices", "%s", devices));

@@ -4,6 +4,10 @@
 #include "gram.h"
 #include "kernel.h"
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 typedef struct _p_GramBackend *GramBackend; /* a way of evaluating, and its precision */
 typedef struct _p_GramTiles   *GramTiles;   /* two point sets, made ready by a backend */
 
@@ -32,9 +36,13 @@ typedef struct {
 } GramTile;
 
 /**
-  GramBackendCreateFromOptions - The backend named by -backend (auto, cpu, ref), with -product_precision.
+  GramBackendCreateFromOptions - The backend named by -backend (auto, or a GramBackendName()), with -product_precision.
 
-  Collective on comm. auto takes the first that finds its hardware.
+  Collective on comm. auto takes the first that finds its hardware on every rank; the first time that one is passed over
+  for want of it, rank 0 of PETSC_COMM_WORLD says so in a line on standard error:
+
+      gramarye: backend auto: no CUDA device found, products run on cpu (avx512)
+
   Free with GramBackendDestroy(), after everything created from it.
 
   Errors: GRAM_ERR_INPUT for a backend that is not built or finds no hardware.
@@ -67,6 +75,13 @@ PetscLogDouble GramBackendFmaPerPair(GramBackend backend, const GramKernel *kern
 /* The i-th backend this build knows, in order of preference; NULL after the last. Not collective. */
 const char *GramBackendName(int i);
 
+/* Does that backend find its hardware? detail: as of GramBackendGetInfo(), or what is missing. Collective on comm. */
+PetscErrorCode GramBackendProbe(MPI_Comm comm, int i, PetscBool *found, const char **detail);
+
+/* dst [bytes] = src [bytes], done on return. Either may be memory of the backend's device: panels of GramTilesMalloc(),
+   vectors that live there. Not collective. */
+PetscErrorCode GramBackendCopy(GramBackend backend, void *dst, const void *src, size_t bytes);
+
 /**
   GramTilesCreate - Hand two point sets to a backend.
 
@@ -98,6 +113,25 @@ static inline PetscInt GramPartSize(GramPart part, PetscInt dim)
   return (part & GRAM_VALUE ? 1 : 0) + (part & GRAM_GRADIENT ? dim : 0);
 }
 
+/* Promise that the sum of a row will not depend on which rows stand beside it in a tile, nor on how rows are cut into
+   tiles: reproducible products with rows that each rank cuts for itself need it. cpu and ref always keep it; another
+   backend may be slower for it. Not collective. */
+PetscErrorCode GramTilesSetRowwise(GramTiles tiles);
+
+/* What a panel is for: v and w, written by MPI and GramBackendCopy() alone and read by the backend; y and u, in host
+   memory, where the backend leaves its sums. */
+typedef enum { GRAM_PANEL_IN, GRAM_PANEL_OUT } GramPanelUse;
+
+/**
+  GramTilesMalloc - Memory for a panel of numbers, where the backend reaches it best.
+
+  Not collective. Products take panels from anywhere in host memory too, these may be faster. One of use GRAM_PANEL_IN
+  may be on a device, if MPI can receive there: the host does not touch it. Free with GramTilesFree(), before the
+  tiles; NULL for no numbers, and freeing NULL does nothing.
+**/
+PetscErrorCode GramTilesMalloc(GramTiles tiles, GramPanelUse use, size_t numbers, PetscReal **panel);
+PetscErrorCode GramTilesFree(GramTiles tiles, PetscReal **panel);
+
 /**
   GramTilesApply - y_I += B(X_I, Z_J) v_J for every tile (I, J) of a list; where a tile is used for both,
   u_J += B(X_I, Z_J)' w_I as well.
@@ -117,6 +151,28 @@ PetscErrorCode GramTilesApply(GramTiles tiles, PetscInt n_tiles, const GramTile 
                               const PetscReal *v, PetscReal *y, const PetscReal *w, PetscReal *u);
 
 /**
+  GramTilesBegin, GramTilesFilled, GramTilesAdd, GramTilesEnd - The same in pieces, so that rows of v and w may still be
+  on their way while tiles that do not read them are evaluated.
+
+  Not collective. One product of these tiles at a time, its calls in this order:
+
+      Begin   borrows v, y, w, u until End, sized and shared as for GramTilesApply(); y and u hold what is added to
+      Filled  rows first ... first + n of v (of w when w is PETSC_TRUE) are there now and stay as they are; each row
+              once, before a tile that reads it is added. Where w is v, one array, those of v are enough.
+      Add     y_I += B(X_I, Z_J) v_J and u_J += B(X_I, Z_J)' w_I of a list. It may return before that is done; the list
+              is then free again, y and u are not.
+      End     y and u hold the sums; v and w may be written again.
+
+  The order of Add calls and of the tiles in their lists is the order of the sums: same order, same bits. Where a
+  backend adds tile after tile it does not matter how they are cut into lists; no caller may rely on that.
+**/
+PetscErrorCode GramTilesBegin(GramTiles tiles, PetscInt q, const PetscReal *v, PetscReal *y,
+                              const PetscReal *w, PetscReal *u);
+PetscErrorCode GramTilesFilled(GramTiles tiles, PetscBool w, PetscInt first, PetscInt n);
+PetscErrorCode GramTilesAdd(GramTiles tiles, PetscInt n_tiles, const GramTile list[]);
+PetscErrorCode GramTilesEnd(GramTiles tiles);
+
+/**
   GramTilesEntries - a[j * lda + i] = phi(x_rows[i], z_cols[j]), in double whatever the precision of products;
   values only, whatever the sides stand for.
 
@@ -124,3 +180,7 @@ PetscErrorCode GramTilesApply(GramTiles tiles, PetscInt n_tiles, const GramTile 
 **/
 PetscErrorCode GramTilesEntries(GramTiles tiles, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
                                 const PetscInt cols[], PetscReal *a, PetscInt lda);
+
+#if defined(__cplusplus)
+}
+#endif

@@ -350,10 +350,10 @@ static PetscErrorCode ApplyTile(GramTiles t, const GramTile *tile, const Face *r
 
 /* Values in double are used where they lie; other right-hand sides are packed tile by tile, in even shares of at most
    GRAM_TILE_WIDTH. */
-static PetscErrorCode Apply_CPU(GramTiles t, PetscInt n_tiles, const GramTile list[], PetscInt q,
-                                const PetscReal *v, PetscReal *y, const PetscReal *w, PetscReal *u)
+static PetscErrorCode Add_CPU(GramTiles t, PetscInt n_tiles, const GramTile list[])
 {
   const PetscReal unit   = GramRadialGetInfo(t->kernel.radial)->unit;
+  const PetscInt  q      = t->q;
   const PetscInt  shares = (q + GRAM_TILE_WIDTH - 1) / GRAM_TILE_WIDTH, widest = (q + shares - 1) / shares;
   const PetscBool inplace =
       (PetscBool)(!Narrow(t) && t->rows == GRAM_VALUE && t->cols == GRAM_VALUE && shares == 1);
@@ -365,7 +365,7 @@ static PetscErrorCode Apply_CPU(GramTiles t, PetscInt n_tiles, const GramTile li
       const Face     row   = {t->rows, tile->row, tile->n_rows, t->kernel.dim, q, r0, width, unit},
                  col       = {t->cols, tile->col, tile->n_cols, t->kernel.dim, q, r0, width, unit};
 
-      PetscCall(ApplyTile(t, tile, &row, &col, inplace, v, y, w, u));
+      PetscCall(ApplyTile(t, tile, &row, &col, inplace, t->v, t->y, t->w, t->u));
     }
     PetscCall(GramProgressAdd((PetscReal)tile->n_rows * (PetscReal)tile->n_cols));
   }
@@ -414,12 +414,17 @@ static PetscErrorCode Peak_CPU(GramBackend backend, PetscLogDouble *fma_per_seco
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramBackendCreate_CPU(GramBackend backend, PetscBool *found)
+PetscErrorCode GramBackendCreate_CPU(MPI_Comm comm, GramBackend backend, PetscBool *found)
 {
   PetscFunctionBegin;
+  (void)comm;
   backend->detail   = SimdPick(0)->name;
   backend->exp2_fma = SimdPick(0)->code[backend->precision != GRAM_DOUBLE]->exp2_fma;
-  backend->ops      = (GramBackendOps){TilesCreate_CPU, TilesDestroy_CPU, Apply_CPU, Entries_CPU, Peak_CPU};
+  backend->ops      = (GramBackendOps){.tilescreate  = TilesCreate_CPU,
+                                       .tilesdestroy = TilesDestroy_CPU,
+                                       .add          = Add_CPU,
+                                       .entries      = Entries_CPU,
+                                       .peak         = Peak_CPU};
   *found            = PETSC_TRUE;
   PetscFunctionReturn(PETSC_SUCCESS);
 }

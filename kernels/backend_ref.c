@@ -115,11 +115,10 @@ static PetscErrorCode TilesDestroy_Ref(GramTiles t)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode Apply_Ref(GramTiles t, PetscInt n_tiles, const GramTile list[], PetscInt q,
-                                const PetscReal *v, PetscReal *y, const PetscReal *w, PetscReal *u)
+static PetscErrorCode Add_Ref(GramTiles t, PetscInt n_tiles, const GramTile list[])
 {
-  const PetscInt dim = t->kernel.dim, a = GramPartSize(t->rows, dim), b = GramPartSize(t->cols, dim),
-                 p0 = t->rows == GRAM_GRADIENT, s0 = t->cols == GRAM_GRADIENT;
+  const PetscInt dim = t->kernel.dim, q = t->q, a = GramPartSize(t->rows, dim),
+                 b = GramPartSize(t->cols, dim), p0 = t->rows == GRAM_GRADIENT, s0 = t->cols == GRAM_GRADIENT;
   const PetscBool plain = (PetscBool)(t->rows == GRAM_VALUE && t->cols == GRAM_VALUE);
   PetscReal      *block, phi;
 
@@ -135,8 +134,8 @@ static PetscErrorCode Apply_Ref(GramTiles t, PetscInt n_tiles, const GramTile li
             const size_t    ip = GramAt(i, a, p) * (size_t)q, js = GramAt(j, b, s) * (size_t)q;
 
             for (PetscInt r = 0; r < q; r++) {
-              y[ip + (size_t)r] += k * v[js + (size_t)r];
-              if (tile->use == GRAM_TILE_BOTH) u[js + (size_t)r] += k * w[ip + (size_t)r];
+              t->y[ip + (size_t)r] += k * t->v[js + (size_t)r];
+              if (tile->use == GRAM_TILE_BOTH) t->u[js + (size_t)r] += k * t->w[ip + (size_t)r];
             }
           }
         }
@@ -158,13 +157,17 @@ static PetscErrorCode Entries_Ref(GramTiles t, PetscInt n_rows, const PetscInt r
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramBackendCreate_Ref(GramBackend backend, PetscBool *found)
+PetscErrorCode GramBackendCreate_Ref(MPI_Comm comm, GramBackend backend, PetscBool *found)
 {
   PetscFunctionBegin;
+  (void)comm;
   backend->detail    = "plain loops";
   backend->precision = GRAM_DOUBLE;
   backend->exp2_fma  = 12;
-  backend->ops       = (GramBackendOps){TilesCreate_Ref, TilesDestroy_Ref, Apply_Ref, Entries_Ref, NULL};
+  backend->ops       = (GramBackendOps){.tilescreate  = TilesCreate_Ref,
+                                        .tilesdestroy = TilesDestroy_Ref,
+                                        .add          = Add_Ref,
+                                        .entries      = Entries_Ref};
   *found             = PETSC_TRUE;
   PetscFunctionReturn(PETSC_SUCCESS);
 }

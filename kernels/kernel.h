@@ -4,6 +4,10 @@
 #include "gram.h"
 #include "radial.h"
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 /*
   k(x, z) = amplitude^2 phi(r),  r^2 = sum_c ((x_c - z_c) / length_scale[c])^2
 
@@ -58,3 +62,7 @@ PetscErrorCode GramKernelSetType(GramKernel *kernel, const char *name, PetscReal
   Not collective.
 **/
 PetscErrorCode GramKernelView(const GramKernel *kernel, char line[], size_t size);
+
+#if defined(__cplusplus)
+}
+#endif

@@ -3,6 +3,10 @@
 
 #include "gram.h"
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 /**
   GramProgressSetFromOptions - Read -monitor (auto, true, false).
 
@@ -23,3 +27,7 @@ PetscErrorCode GramProgressAdd(PetscReal pairs);
 PetscErrorCode GramProgressUpdate(PetscReal fraction, const char note[]);
 
 PetscErrorCode GramProgressEnd(void);
+
+#if defined(__cplusplus)
+}
+#endif
