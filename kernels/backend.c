@@ -140,6 +140,8 @@ PetscErrorCode GramBackendCopy(GramBackend b, void *dst, const void *src, size_t
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+PetscBool GramBackendReachesDevice(GramBackend b) { return (PetscBool)(b->ops.copy != NULL); }
+
 PetscErrorCode GramBackendMeasurePeak(GramBackend b, PetscLogDouble *fma_per_second)
 {
   PetscFunctionBegin;

@@ -78,9 +78,12 @@ const char *GramBackendName(int i);
 /* Does that backend find its hardware? detail: as of GramBackendGetInfo(), or what is missing. Collective on comm. */
 PetscErrorCode GramBackendProbe(MPI_Comm comm, int i, PetscBool *found, const char **detail);
 
-/* dst [bytes] = src [bytes], done on return. Either may be memory of the backend's device: panels of GramTilesMalloc(),
-   vectors that live there. Not collective. */
+/* dst [bytes] = src [bytes], done on return. Host memory, and where GramBackendReachesDevice() also that of its
+   device: panels of GramTilesMalloc(), vectors that live there. Not collective. */
 PetscErrorCode GramBackendCopy(GramBackend backend, void *dst, const void *src, size_t bytes);
+
+/* Does GramBackendCopy() take device memory? Not collective. */
+PetscBool GramBackendReachesDevice(GramBackend backend);
 
 /**
   GramTilesCreate - Hand two point sets to a backend.

@@ -15,7 +15,7 @@
 typedef struct {
   MPI_Comm     comm;
   PetscMPIInt  size;
-  PetscInt     n;           /* points of all its ranks */
+  PetscInt     n, own;      /* points of all its ranks; where this rank's begin in what the tiles hold */
   PetscMPIInt *counts, *at; /* [size] points of each, and where they begin in what the tiles hold */
 } Side;
 
@@ -24,9 +24,10 @@ typedef struct {
   GramKernel    kernel;
   GramPrecision precision;
   GramSchedule  schedule;
+  GramBackend   backend;    /* borrowed */
   GramTiles     tiles, all; /* for products, and for any entries: the same, or all points once more */
   GramSkip      skip;
-  PetscBool     never_skips; /* a reproducible Cross: tiles would be skipped by where ranks cut the targets */
+  PetscBool     in_order;         /* a reproducible Cross: every row sums all blocks, in their order */
   PetscBool square, cover, apart; /* apart: the tiles' rows are the points of R, their columns those of C */
   PetscInt  m_local, n_local, n;  /* rows and columns of this rank, columns in all */
   Side      R, C;                 /* rows are shared along a row of the grid, columns along a column */
@@ -34,12 +35,13 @@ typedef struct {
   PetscInt  n_cols, *cols,
       *held;          /* column blocks in all, where each begins on the curve and in C (-1: not in C) */
   PetscInt    *first; /* [size + 1] first column block of each rank */
-  PetscInt     n_strips, *strips; /* row blocks of R, where each begins in the tiles' rows */
-  PetscInt     first_strip;       /* the first of them as a block of the curve; 0 for targets */
-  GramTile    *list;              /* [BATCH or n_strips] what is handed to the backend at once */
-  PetscInt    *list_held;         /* held of their columns */
-  PetscInt     width;             /* columns that the buffers have room for */
-  PetscInt     shares;            /* panels of the product under way */
+  PetscInt     n_strips, *strips;          /* row blocks of R, where each begins in the tiles' rows */
+  PetscInt     first_strip;                /* the first of them as a block of the curve; 0 for targets */
+  PetscInt     own_strips[2], own_cols[2]; /* first and last + 1 of the row and column blocks of this rank */
+  GramTile    *list;                       /* [BATCH or n_strips] what is handed to the backend at once */
+  PetscInt    *list_held;                  /* held of their columns */
+  PetscInt     width;                      /* columns that the buffers have room for */
+  PetscInt     shares;                     /* panels of the product under way */
   PetscReal   *v, *w, *y, *u; /* [n_z][q] gathered, [n_x][q] likewise, [n_x][q] summed, [n_z][q] likewise */
   PetscReal   *packed, *sum_R, *sum_C; /* [n_local][q], and what comes back to this rank from both sides */
   PetscReal   *folds_R, *folds_C; /* [R.n][q][GRAM_FOLDS], [C.n][q][GRAM_FOLDS] of a reproducible product */
@@ -59,20 +61,26 @@ static PetscErrorCode RegisterEvents(void)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* Which tiles: all, those of this rank's own rows and columns, the others. */
+typedef enum { ALL, OWN, OTHERS } Pass;
+
 /* The turn-th tile of row block i, counted from the diagonal when there is a cover. With the cover each unordered
    pair of blocks comes up once; with an even number of blocks those half a turn apart come up from both ends: the
    parity of the lower block decides, which spreads them over all ranks. Not mine: its columns are with another
-   rank, it came up from the other end, or it is negligible. */
-static PetscErrorCode TileAt(GramShell *s, PetscInt i, PetscInt turn, GramTile *tile, PetscInt *held,
-                             PetscBool *mine)
+   rank, it came up from the other end, it is of another pass, or it is negligible. */
+static PetscErrorCode TileAt(GramShell *s, Pass pass, PetscInt i, PetscInt turn, GramTile *tile,
+                             PetscInt *held, PetscBool *mine)
 {
   const PetscInt  block = s->first_strip + i, j = s->cover ? (block + turn) % s->n_cols : turn;
-  const PetscBool half = (PetscBool)(s->cover && turn > 0 && 2 * turn == s->n_cols);
-  PetscLogDouble  pairs;
+  const PetscBool half = (PetscBool)(s->cover && turn > 0 && 2 * turn == s->n_cols),
+                  own  = (PetscBool)(s->own_strips[0] <= i && i < s->own_strips[1] && s->own_cols[0] <= j &&
+                                    j < s->own_cols[1]);
+  PetscLogDouble pairs;
 
   PetscFunctionBegin;
   *held = s->held[j];
-  *mine = (PetscBool)(*held >= 0 && (!half || (PetscMin(block, j) % 2 == 0) == (block < j)));
+  *mine = (PetscBool)(*held >= 0 && (!half || (PetscMin(block, j) % 2 == 0) == (block < j)) &&
+                      (pass == ALL || own == (pass == OWN)));
   if (!*mine) PetscFunctionReturn(PETSC_SUCCESS);
   *tile = (GramTile){s->strips[i], s->strips[i + 1] - s->strips[i], s->apart ? *held : s->cols[j],
                      s->cols[j + 1] - s->cols[j],
@@ -89,7 +97,7 @@ static PetscErrorCode TileAt(GramShell *s, PetscInt i, PetscInt turn, GramTile *
 
 static inline PetscInt Turns(const GramShell *s) { return s->cover ? s->n_cols / 2 + 1 : s->n_cols; }
 
-static PetscErrorCode ApplyTiles(GramShell *s, PetscInt q, const PetscReal *w, PetscReal *u)
+static PetscErrorCode AddTiles(GramShell *s, Pass pass)
 {
   PetscInt count = 0, held;
 
@@ -98,13 +106,13 @@ static PetscErrorCode ApplyTiles(GramShell *s, PetscInt q, const PetscReal *w, P
     for (PetscInt turn = 0; turn < Turns(s); turn++) {
       PetscBool mine;
 
-      PetscCall(TileAt(s, i, turn, s->list + count, &held, &mine));
+      PetscCall(TileAt(s, pass, i, turn, s->list + count, &held, &mine));
       if (!mine || ++count < BATCH) continue;
-      PetscCall(GramTilesApply(s->tiles, count, s->list, q, s->v, s->y, w, u));
+      PetscCall(GramTilesAdd(s->tiles, count, s->list));
       count = 0;
     }
   }
-  PetscCall(GramTilesApply(s->tiles, count, s->list, q, s->v, s->y, w, u));
+  PetscCall(GramTilesAdd(s->tiles, count, s->list));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -120,7 +128,7 @@ static PetscErrorCode ApplyTilesExact(GramShell *s, PetscInt q, const PetscReal 
       GramTile *tile = s->list + count;
       PetscBool mine;
 
-      PetscCall(TileAt(s, i, turn, tile, s->list_held + count, &mine));
+      PetscCall(TileAt(s, ALL, i, turn, tile, s->list_held + count, &mine));
       if (!mine) continue;
       PetscCall(PetscArrayzero(s->y + GramAt(tile->row, q, 0), GramAt(tile->n_rows, q, 0)));
       if (tile->use == GRAM_TILE_BOTH)
@@ -170,20 +178,32 @@ static PetscErrorCode CountOf(PetscInt rows, PetscInt width, PetscMPIInt *count)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* rows of q numbers: those of this rank to all ranks of a side */
-static PetscErrorCode SideGather(GramShell *s, const Side *side, PetscInt q, const PetscReal *mine,
-                                 PetscReal *all)
-{
+/* An exchange of rows of q numbers between the ranks of a side. */
+typedef struct {
+  MPI_Request  request; /* MPI_REQUEST_NULL: none is under way */
   MPI_Datatype row;
-  PetscMPIInt  n_local;
+} Gather;
 
+/* all: the rows of this rank are in their place, those of the other ranks arrive until GatherEnd() returns */
+static PetscErrorCode GatherBegin(GramShell *s, const Side *side, PetscInt q, PetscReal *all, Gather *gather)
+{
   PetscFunctionBegin;
-  PetscCall(PetscMPIIntCast(s->n_local, &n_local));
-  PetscCallMPI(MPI_Type_contiguous((int)q, MPIU_REAL, &row));
-  PetscCallMPI(MPI_Type_commit(&row));
-  PetscCallMPI(MPI_Allgatherv(mine, n_local, row, all, side->counts, side->at, row, side->comm));
-  PetscCallMPI(MPI_Type_free(&row));
+  gather->request = MPI_REQUEST_NULL;
+  if (side->size == 1) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCallMPI(MPI_Type_contiguous((int)q, MPIU_REAL, &gather->row));
+  PetscCallMPI(MPI_Type_commit(&gather->row));
+  PetscCallMPI(MPI_Iallgatherv(MPI_IN_PLACE, 0, gather->row, all, side->counts, side->at, gather->row,
+                               side->comm, &gather->request));
   s->stats.bytes += 8.0 * (PetscLogDouble)q * (PetscLogDouble)(side->n - s->n_local);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode GatherEnd(Gather *gather)
+{
+  PetscFunctionBegin;
+  if (gather->request == MPI_REQUEST_NULL) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCallMPI(MPI_Wait(&gather->request, MPI_STATUS_IGNORE));
+  PetscCallMPI(MPI_Type_free(&gather->row));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -210,7 +230,10 @@ static PetscErrorCode SideReduce(GramShell *s, const Side *side, PetscInt width,
 static PetscErrorCode BuffersDestroy(GramShell *s)
 {
   PetscFunctionBegin;
-  PetscCall(PetscFree4(s->v, s->w, s->y, s->u));
+  PetscCall(GramTilesFree(s->tiles, &s->v));
+  PetscCall(GramTilesFree(s->tiles, &s->w));
+  PetscCall(GramTilesFree(s->tiles, &s->y));
+  PetscCall(GramTilesFree(s->tiles, &s->u));
   PetscCall(PetscFree3(s->packed, s->sum_R, s->sum_C));
   PetscCall(PetscFree2(s->folds_R, s->folds_C));
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -224,14 +247,79 @@ static PetscErrorCode BuffersReserve(GramShell *s, PetscInt q)
   PetscFunctionBegin;
   if (q <= s->width) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(BuffersDestroy(s));
-  PetscCall(PetscMalloc4(GramAt(s->n_z, q, 0), &s->v, s->apart && s->cover ? GramAt(s->n_x, q, 0) : 0, &s->w,
-                         GramAt(s->n_x, q, 0), &s->y,
-                         s->cover && (s->apart || folds) ? GramAt(s->n_z, q, 0) : 0, &s->u));
+  PetscCall(GramTilesMalloc(s->tiles, GRAM_PANEL_IN, GramAt(s->n_z, q, 0), &s->v));
+  PetscCall(GramTilesMalloc(s->tiles, GRAM_PANEL_IN, s->apart && s->cover ? GramAt(s->n_x, q, 0) : 0, &s->w));
+  PetscCall(GramTilesMalloc(s->tiles, GRAM_PANEL_OUT, GramAt(s->n_x, q, 0), &s->y));
+  PetscCall(GramTilesMalloc(s->tiles, GRAM_PANEL_OUT,
+                            s->cover && (s->apart || folds) ? GramAt(s->n_z, q, 0) : 0, &s->u));
   PetscCall(PetscMalloc3(GramAt(s->n_local, q, 0), &s->packed, GramAt(s->m_local, sums * q, 0), &s->sum_R,
                          GramAt(s->m_local, sums * q, 0), &s->sum_C));
   PetscCall(PetscMalloc2(GramAt(s->R.n, folds * q, 0), &s->folds_R,
                          s->cover ? GramAt(s->C.n, folds * q, 0) : 0, &s->folds_C));
   s->width = q;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* all but this rank's own rows of v, or of w, are there now */
+static PetscErrorCode FilledOthers(GramShell *s, PetscBool w)
+{
+  const PetscInt begin = w ? s->R.own : s->C.own, end = begin + s->n_local;
+
+  PetscFunctionBegin;
+  PetscCall(GramTilesFilled(s->tiles, w, 0, begin));
+  PetscCall(GramTilesFilled(s->tiles, w, end, (w ? s->n_x : s->n_z) - end));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* y, and with the cover u, of all tiles; while v and w are still on their way, the tiles of this rank's own rows and
+   columns go first */
+static PetscErrorCode ApplyTiles(GramShell *s, PetscInt q, Gather *v, Gather *w)
+{
+  const PetscBool separate = (PetscBool)(s->apart && s->cover), /* w is not v, u is not y */
+      early                = (PetscBool)(v->request != MPI_REQUEST_NULL || w->request != MPI_REQUEST_NULL);
+
+  PetscFunctionBegin;
+  PetscCall(PetscArrayzero(s->y, GramAt(s->n_x, q, 0)));
+  if (separate) PetscCall(PetscArrayzero(s->u, GramAt(s->n_z, q, 0)));
+  PetscCall(GramTilesBegin(s->tiles, q, s->v, s->y,
+                           !s->cover  ? NULL
+                           : separate ? s->w
+                                      : s->v,
+                           !s->cover  ? NULL
+                           : separate ? s->u
+                                      : s->y));
+  PetscCall(GramTilesFilled(s->tiles, PETSC_FALSE, s->C.own, s->n_local));
+  if (separate) PetscCall(GramTilesFilled(s->tiles, PETSC_TRUE, s->R.own, s->n_local));
+  if (early) {
+    PetscCall(AddTiles(s, OWN));
+    PetscCall(PetscLogEventEnd(GRAM_Tiles, 0, 0, 0, 0));
+    PetscCall(PetscLogEventBegin(GRAM_Gather, 0, 0, 0, 0));
+    PetscCall(GatherEnd(v));
+    PetscCall(GatherEnd(w));
+    PetscCall(PetscLogEventEnd(GRAM_Gather, 0, 0, 0, 0));
+    PetscCall(PetscLogEventBegin(GRAM_Tiles, 0, 0, 0, 0));
+  }
+  PetscCall(FilledOthers(s, PETSC_FALSE));
+  if (separate) PetscCall(FilledOthers(s, PETSC_TRUE));
+  PetscCall(AddTiles(s, early ? OTHERS : ALL));
+  PetscCall(GramTilesEnd(s->tiles));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* This rank's rows to their place in v and w, and those of the others asked for; wait: until they are there. */
+static PetscErrorCode GatherPanels(GramShell *s, PetscInt q, PetscBool wait, Gather *v, Gather *w)
+{
+  const size_t bytes = GramAt(s->n_local, q, 0) * sizeof(PetscReal);
+
+  PetscFunctionBegin;
+  PetscCall(GramBackendCopy(s->backend, s->v + GramAt(s->C.own, q, 0), s->packed, bytes));
+  PetscCall(GatherBegin(s, &s->C, q, s->v, v));
+  if (wait) PetscCall(GatherEnd(v)); /* w may be the same array */
+  w->request = MPI_REQUEST_NULL;
+  if (!s->cover) PetscFunctionReturn(PETSC_SUCCESS);
+  if (s->apart) PetscCall(GramBackendCopy(s->backend, s->w + GramAt(s->R.own, q, 0), s->packed, bytes));
+  PetscCall(GatherBegin(s, &s->R, q, s->apart ? s->w : s->v, w));
+  if (wait) PetscCall(GatherEnd(w));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -241,13 +329,13 @@ static PetscErrorCode Phases(GramShell *s, PetscInt q, const PetscReal **sum, co
 {
   const PetscBool exact = s->schedule.reproducible, alias = (PetscBool)(s->cover && !s->apart && !exact);
   const PetscInt  width = exact ? GRAM_FOLDS * q : q;
-  PetscReal      *w = s->apart ? s->w : s->v, *t = NULL;
+  PetscReal      *t     = NULL;
+  Gather          v, w;
 
   PetscFunctionBegin;
   /* gather V */
   PetscCall(PetscLogEventBegin(GRAM_Gather, 0, 0, 0, 0));
-  PetscCall(SideGather(s, &s->C, q, s->packed, s->v));
-  if (s->cover && s->R.size > 1) PetscCall(SideGather(s, &s->R, q, s->packed, w));
+  PetscCall(GatherPanels(s, q, (PetscBool)(exact || s->in_order), &v, &w));
   PetscCall(GramSkipBegin(s->skip, s->comm, s->schedule.tolerance, s->first, q, s->packed, &s->stats.bytes));
   if (exact) PetscCall(FoldsOfColumns(s, q, s->packed, &t));
   PetscCall(PetscLogEventEnd(GRAM_Gather, 0, 0, 0, 0));
@@ -258,11 +346,7 @@ static PetscErrorCode Phases(GramShell *s, PetscInt q, const PetscReal **sum, co
     PetscCall(PetscArrayzero(s->folds_R, GramAt(s->R.n, width, 0)));
     if (s->cover) PetscCall(PetscArrayzero(s->folds_C, GramAt(s->C.n, width, 0)));
     PetscCall(ApplyTilesExact(s, q, t));
-  } else {
-    PetscCall(PetscArrayzero(s->y, GramAt(s->n_x, q, 0)));
-    if (s->cover && s->apart) PetscCall(PetscArrayzero(s->u, GramAt(s->n_z, q, 0)));
-    PetscCall(ApplyTiles(s, q, s->cover ? w : NULL, !s->cover ? NULL : s->apart ? s->u : s->y));
-  }
+  } else PetscCall(ApplyTiles(s, q, &v, &w));
   PetscCall(PetscFree(t));
   PetscCall(PetscLogEventEnd(GRAM_Tiles, 0, 0, 0, 0));
 
@@ -325,6 +409,31 @@ static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, P
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* Vectors in host memory are used in place, those on a device by way of a copy: GramBackendCopy() may come from pinned
+   memory, and PETSc keeps no second copy of the vector. */
+static PetscErrorCode MultWhereTheyLive(GramShell *s, Vec v, Vec y)
+{
+  const PetscReal *va;
+  PetscReal       *ya, *v_host = NULL, *y_host = NULL;
+  PetscMemType     v_type, y_type;
+
+  PetscFunctionBegin;
+  PetscCall(VecGetArrayReadAndMemType(v, &va, &v_type));
+  PetscCall(VecGetArrayWriteAndMemType(y, &ya, &y_type));
+  if (PetscMemTypeDevice(v_type)) {
+    PetscCall(PetscMalloc1(s->n_local, &v_host));
+    PetscCall(GramBackendCopy(s->backend, v_host, va, (size_t)s->n_local * sizeof(PetscReal)));
+  }
+  if (PetscMemTypeDevice(y_type)) PetscCall(PetscMalloc1(s->m_local, &y_host));
+  PetscCall(ShellApply(s, 1, v_host ? v_host : va, s->n_local, y_host ? y_host : ya, s->m_local));
+  if (y_host) PetscCall(GramBackendCopy(s->backend, ya, y_host, (size_t)s->m_local * sizeof(PetscReal)));
+  PetscCall(PetscFree(v_host));
+  PetscCall(PetscFree(y_host));
+  PetscCall(VecRestoreArrayWriteAndMemType(y, &ya));
+  PetscCall(VecRestoreArrayReadAndMemType(v, &va));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 static PetscErrorCode MatMult_Gram(Mat A, Vec v, Vec y)
 {
   GramShell       *s;
@@ -333,6 +442,10 @@ static PetscErrorCode MatMult_Gram(Mat A, Vec v, Vec y)
 
   PetscFunctionBegin;
   PetscCall(MatShellGetContext(A, &s));
+  if (GramBackendReachesDevice(s->backend)) {
+    PetscCall(MultWhereTheyLive(s, v, y));
+    PetscFunctionReturn(PETSC_SUCCESS);
+  }
   PetscCall(VecGetArrayRead(v, &va));
   PetscCall(VecGetArrayWrite(y, &ya));
   PetscCall(ShellApply(s, 1, va, s->n_local, ya, s->m_local));
@@ -354,7 +467,7 @@ static PetscErrorCode MatMatMultNumeric_Gram(Mat A, Mat V, Mat Y, void *ctx)
   PetscCall(MatGetSize(V, NULL, &q));
   PetscCall(MatDenseGetLDA(V, &ldv));
   PetscCall(MatDenseGetLDA(Y, &ldy));
-  PetscCall(MatDenseGetArrayRead(V, &va));
+  PetscCall(MatDenseGetArrayRead(V, &va)); /* PETSc 3.18 has no other: panels on a device come to the host */
   PetscCall(MatDenseGetArrayWrite(Y, &ya));
   PetscCall(ShellApply(s, q, va, ldv, ya, ldy));
   PetscCall(MatDenseRestoreArrayWrite(Y, &ya));
@@ -474,10 +587,10 @@ static PetscErrorCode MatDestroy_Gram(Mat A)
 
   PetscFunctionBegin;
   PetscCall(MatShellGetContext(A, &s));
+  PetscCall(BuffersDestroy(s));
   if (s->all != s->tiles) PetscCall(GramTilesDestroy(&s->all));
   PetscCall(GramTilesDestroy(&s->tiles));
   PetscCall(GramSkipDestroy(&s->skip));
-  PetscCall(BuffersDestroy(s));
   PetscCall(PetscFree2(s->R.counts, s->R.at));
   PetscCall(PetscFree2(s->C.counts, s->C.at));
   PetscCallMPI(MPI_Comm_free(&s->R.comm));
@@ -497,13 +610,14 @@ static PetscErrorCode MatDestroy_Gram(Mat A)
 static PetscErrorCode SideCreate(MPI_Comm comm, PetscMPIInt color, PetscMPIInt key, PetscInt n_local,
                                  PetscInt start, PetscBool apart, Side *side)
 {
-  PetscMPIInt mine[2], *all;
+  PetscMPIInt mine[2], rank, *all;
 
   PetscFunctionBegin;
   PetscCall(PetscMPIIntCast(n_local, mine));
   PetscCall(PetscMPIIntCast(start, mine + 1));
   PetscCallMPI(MPI_Comm_split(comm, color, key, &side->comm));
   PetscCallMPI(MPI_Comm_size(side->comm, &side->size));
+  PetscCallMPI(MPI_Comm_rank(side->comm, &rank));
   PetscCall(PetscMalloc1(2 * side->size, &all));
   PetscCall(PetscMalloc2(side->size, &side->counts, side->size, &side->at));
   PetscCallMPI(MPI_Allgather(mine, 2, MPI_INT, all, 2, MPI_INT, side->comm));
@@ -514,6 +628,7 @@ static PetscErrorCode SideCreate(MPI_Comm comm, PetscMPIInt color, PetscMPIInt k
     if (apart) PetscCall(PetscMPIIntCast(side->n, side->at + r));
     side->n += side->counts[r];
   }
+  side->own = side->at[rank];
   PetscCall(PetscFree(all));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -553,6 +668,10 @@ static PetscErrorCode BlocksCreate(GramShell *s, GramPoints points)
     s->n_strips    = s->first[rank - rank % pc + pc] - s->first_strip;
     origin         = s->apart ? s->cols[s->first_strip] : 0;
   } else s->n_strips = (s->m_local + BLOCK_SIZE - 1) / BLOCK_SIZE;
+  for (int end = 0; end < 2; end++) {
+    s->own_cols[end]   = s->first[rank + end];
+    s->own_strips[end] = s->square ? s->own_cols[end] - s->first_strip : end * s->n_strips;
+  }
   PetscCall(PetscMalloc1(s->n_strips + 1, &s->strips));
   for (PetscInt i = 0; i <= s->n_strips; i++) {
     s->strips[i] = s->square ? s->cols[s->first_strip + i] - origin
@@ -567,7 +686,7 @@ static PetscErrorCode BlocksCreate(GramShell *s, GramPoints points)
 }
 
 /* z [n][dim]: all points, divided by the length scale */
-static PetscErrorCode SquareTilesCreate(GramShell *s, GramBackend backend, const PetscReal *z)
+static PetscErrorCode SquareTilesCreate(GramShell *s, const PetscReal *z)
 {
   const PetscInt dim = s->kernel.dim;
   PetscMPIInt    rank;
@@ -575,7 +694,7 @@ static PetscErrorCode SquareTilesCreate(GramShell *s, GramBackend backend, const
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_rank(s->comm, &rank));
-  PetscCall(GramTilesCreate(backend, &s->kernel, GRAM_VALUE, s->n, z, GRAM_VALUE, 0, NULL, &s->all));
+  PetscCall(GramTilesCreate(s->backend, &s->kernel, GRAM_VALUE, s->n, z, GRAM_VALUE, 0, NULL, &s->all));
   s->tiles = s->all;
   if (s->apart) {
     PetscCall(PetscMalloc1(GramAt(s->C.n, dim, 1), &z_C)); /* NULL would mean the row points again */
@@ -584,7 +703,7 @@ static PetscErrorCode SquareTilesCreate(GramShell *s, GramBackend backend, const
       PetscCall(PetscArraycpy(z_C + GramAt(s->held[j], dim, 0), z + GramAt(s->cols[j], dim, 0),
                               GramAt(s->cols[j + 1] - s->cols[j], dim, 0)));
     }
-    PetscCall(GramTilesCreate(backend, &s->kernel, GRAM_VALUE, s->R.n,
+    PetscCall(GramTilesCreate(s->backend, &s->kernel, GRAM_VALUE, s->R.n,
                               z + GramAt(s->cols[s->first_strip], dim, 0), GRAM_VALUE, s->C.n, z_C,
                               &s->tiles));
     PetscCall(PetscFree(z_C));
@@ -594,8 +713,7 @@ static PetscErrorCode SquareTilesCreate(GramShell *s, GramBackend backend, const
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode CrossTilesCreate(GramShell *s, GramBackend backend, GramPoints targets,
-                                       const PetscReal *z)
+static PetscErrorCode CrossTilesCreate(GramShell *s, GramPoints targets, const PetscReal *z)
 {
   const PetscInt   dim = s->kernel.dim;
   const PetscReal *local;
@@ -608,7 +726,9 @@ static PetscErrorCode CrossTilesCreate(GramShell *s, GramBackend backend, GramPo
     for (PetscInt c = 0; c < dim; c++)
       t[GramAt(i, dim, c)] = local[GramAt(i, dim, c)] / s->kernel.length_scale[c];
   }
-  PetscCall(GramTilesCreate(backend, &s->kernel, GRAM_VALUE, s->m_local, t, GRAM_VALUE, s->n, z, &s->tiles));
+  PetscCall(
+      GramTilesCreate(s->backend, &s->kernel, GRAM_VALUE, s->m_local, t, GRAM_VALUE, s->n, z, &s->tiles));
+  if (s->in_order) PetscCall(GramTilesSetRowwise(s->tiles));
   s->all = s->tiles;
   PetscCall(GramSkipCreate(&s->kernel, s->n_cols, s->cols, z, s->n_strips, s->strips, t, 0, 0, PETSC_FALSE,
                            &s->skip));
@@ -635,13 +755,14 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
   PetscCallMPI(MPI_Comm_size(s->comm, &size));
   PetscCall(GramScheduleFromOptions(s->comm, &s->schedule));
   PetscCall(GramBackendGetInfo(backend, NULL, NULL, &s->precision));
+  s->backend = backend;
   s->kernel  = *kernel;
   s->square  = (PetscBool)!targets;
   s->m_local = s->n_local;
   m          = s->n;
   if (targets) { /* each row is summed where it lives, over the blocks in their order: reproducible as it is */
-    s->never_skips = s->schedule.reproducible;
-    if (s->never_skips) s->schedule.tolerance = 0;
+    s->in_order = s->schedule.reproducible;
+    if (s->in_order) s->schedule.tolerance = 0; /* tiles would be skipped by where ranks cut the targets */
     PetscCall(GramPointsGetSizes(targets, NULL, NULL, &m, &s->m_local, NULL));
     s->schedule.pr           = size;
     s->schedule.pc           = 1;
@@ -656,8 +777,8 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
   s->n_x = targets ? s->m_local : s->apart ? s->R.n : s->n;
   s->n_z = s->apart ? s->C.n : s->n;
   PetscCall(GramPointsAllGather(points, kernel->length_scale, &z));
-  if (targets) PetscCall(CrossTilesCreate(s, backend, targets, z));
-  else PetscCall(SquareTilesCreate(s, backend, z));
+  if (targets) PetscCall(CrossTilesCreate(s, targets, z));
+  else PetscCall(SquareTilesCreate(s, z));
   PetscCall(PetscFree(z));
 
   PetscCall(MatCreateShell(s->comm, s->m_local, s->n_local, m, s->n, s, A));
@@ -698,7 +819,7 @@ PetscErrorCode GramMatSetTolerance(Mat A, PetscReal tolerance)
   PetscCall(MatShellGetContext(A, &s));
   PetscCheck(tolerance >= 0, s->comm, PETSC_ERR_ARG_OUTOFRANGE, "tolerance: %g is not >= 0",
              (double)tolerance);
-  s->schedule.tolerance = s->never_skips ? 0 : tolerance;
+  s->schedule.tolerance = s->in_order ? 0 : tolerance;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

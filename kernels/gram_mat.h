@@ -48,7 +48,8 @@ PetscLogDouble GramScheduleBytes(const GramSchedule *schedule, PetscInt n, Petsc
                        free with MatDestroy()
 
   The Mat supports MatMult(), MatGetDiagonal(), MatShift(), MatScale(), MatCreateVecs() and MatMatMult() with a
-  MATDENSE (one pass over the kernel for every GRAM_PANEL of its columns, in even shares): any KSP accepts it.
+  MATDENSE (one pass over the kernel for every GRAM_PANEL of its columns, in even shares): any KSP accepts it. Vectors
+  may live on the device of the backend.
 
   -product_symmetric (auto, true, false): evaluate each pair once and use it twice. The curve is cut into nb blocks
   of about 1024 points, and block I takes the column blocks I, I + 1, ... I + nb/2 (mod nb), the cyclic cover.
@@ -60,6 +61,9 @@ PetscLogDouble GramScheduleBytes(const GramSchedule *schedule, PetscInt n, Petsc
       gather     v on C over the column of the grid; with the cover v on R over its row too
       tiles      row block I in R, column block J in C, where I takes J
       reduce     y on R over the row of the grid; with the cover y on C over its column too
+
+  The tiles of this rank's own rows and columns, R and C of the same points, go first, while the gathers are under way
+  (not so for reproducible products, whose order of sums must not know ranks).
 
   Without the cover that is all of R x C; with it, the arc of nb/2 blocks that I takes meets C equally often
   for all I together, since C repeats after nb / pr blocks and R is that long. Every rank evaluates N^2 / size pairs,
@@ -111,8 +115,8 @@ PetscErrorCode GramMatCreate(GramPoints points, const GramKernel *kernel, GramBa
 
   Collective. As GramMatCreate(), with the rows laid out as targets and the columns as points, without ridge;
   supports MatMult(), MatCreateVecs() and MatMatMult() with a MATDENSE. Always 1d and without cover, whatever the grid
-  of the square matrix. Rows are summed where they live, block after block: when points come in whole blocks
-  (-product_reproducible), y does not depend on the ranks. -product_tolerance applies, but not to reproducible
+  of the square matrix. Rows are summed where they live, with -product_reproducible block after block: as points
+  then come in whole blocks, y does not depend on the ranks. -product_tolerance applies, but not to reproducible
   products: the blocks of targets, by which it decides, do depend on them.
 **/
 PetscErrorCode GramMatCreateCross(GramPoints targets, GramPoints points, const GramKernel *kernel,
