@@ -54,17 +54,22 @@ static PetscErrorCode CaseCheckMemory(MPI_Comm comm, const GramPlan *plan, const
   const PetscLogDouble n = (PetscLogDouble)c->is.n;
   GramSchedule         schedule;
   PetscMPIInt          ranks;
-  PetscLogDouble       bytes;
+  PetscLogDouble       bytes, need, have;
+  const char          *device;
   char                 line[256];
 
   PetscFunctionBegin;
-  if (plan->solve) PetscCall(GramSolveEstimate(comm, c->is.n, 0, c->is.dim, c->is.q, line, sizeof line));
+  if (plan->solve)
+    PetscCall(GramSolveEstimate(comm, c->backend, c->is.n, 0, c->is.dim, c->is.q, line, sizeof line));
   else {
     PetscCallMPI(MPI_Comm_size(comm, &ranks));
     PetscCall(GramScheduleFromOptions(comm, &schedule));
     bytes = GramScheduleBytes(&schedule, c->is.n, c->is.dim, c->is.q) +
             8 * n * (4.0 * c->is.dim + 3.0 * c->is.q + 8) / ranks;
     PetscCall(GramMemoryCheck(comm, c->is.n, bytes, "bench.kind product", NULL, 0));
+    PetscCall(GramBackendGetInfo(c->backend, NULL, &device, NULL));
+    PetscCall(GramScheduleDeviceBytes(&schedule, c->backend, c->is.n, c->is.dim, c->is.q, &need, &have));
+    PetscCall(GramMemoryCheckDevice(comm, need, have, device));
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -128,7 +133,6 @@ static PetscErrorCode CaseCreate(MPI_Comm comm, const GramPlan *plan, Case *c)
 {
   PetscFunctionBegin;
   GramMemoryPeakReset();
-  PetscCall(GramBackendCreateFromOptions(comm, &c->backend));
   PetscCall(PointsCreate(comm, c));
   PetscCallMPI(MPI_Barrier(comm));
   c->setup_seconds -= MPI_Wtime();
@@ -345,6 +349,7 @@ PetscErrorCode GramVerbBench(MPI_Comm comm, PetscBool *converged)
     PetscCall(GramPlanGetCase(comm, &plan, i, &c.is, &more));
     if (!more) break;
     PetscCall(CaseSetOptions(&c));
+    PetscCall(GramBackendCreateFromOptions(comm, &c.backend));
     PetscCall(CaseCheckMemory(comm, &plan, &c));
     PetscCall(CaseCreate(comm, &plan, &c));
     PetscCall(CaseRun(comm, &plan, &c));

@@ -1,5 +1,4 @@
 /* gramarye predict: evaluate a model that solve has written. */
-#include "memory.h"
 #include "result.h"
 #include "solve.h"
 #include "verbs.h"
@@ -14,7 +13,6 @@ PetscErrorCode GramVerbPredict(MPI_Comm comm, PetscBool *converged)
   GramSchedule schedule; /* how products are spread over the ranks */
   GramRun      run;
   GramH5       file;
-  PetscMPIInt  ranks;
   PetscReal   *x, *mean, rmse, mae;
   char         path[PETSC_MAX_PATH_LEN];
 
@@ -27,11 +25,8 @@ PetscErrorCode GramVerbPredict(MPI_Comm comm, PetscBool *converged)
   PetscCall(GramModelRead(comm, &model));
   PetscCall(GramTargetsRead(comm, &model.scaling, model.dim_file, model.n_local, model.x_file, &targets));
   GramCheckInput(targets.n, comm, "target.file: no file given, and no target.grid");
-  PetscCallMPI(MPI_Comm_size(comm, &ranks));
-  PetscCall(GramMemoryCheck(comm, model.n,
-                            GramPredictBytes(model.n, targets.n, model.scaling.dim, model.q, ranks),
-                            "predict", NULL, 0));
   PetscCall(GramBackendCreateFromOptions(comm, &backend));
+  PetscCall(GramPredictEstimate(comm, backend, model.n, targets.n, model.scaling.dim, model.q));
   PetscCall(GramRunLap(&run.read_seconds));
 
   /* the prediction */

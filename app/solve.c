@@ -128,7 +128,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
                     " right-hand side%s",
                     data.n, data.dim, data.q, data.q == 1 ? "" : "s"));
   PetscCall(GramSay(comm, "kernel", "%s", line));
-  PetscCall(GramSolveEstimate(comm, data.n, targets.n, data.dim, data.q, line, sizeof line));
+  PetscCall(GramSolveEstimate(comm, backend, data.n, targets.n, data.dim, data.q, line, sizeof line));
   PetscCall(GramSay(comm, "estimate", "%s", line));
 
   /* the operator: -backend, -product_*; the solve: -solve_method, -ksp_*, -pc_* */

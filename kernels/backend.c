@@ -150,6 +150,15 @@ PetscErrorCode GramBackendMeasurePeak(GramBackend b, PetscLogDouble *fma_per_sec
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+PetscErrorCode GramBackendDeviceBytes(GramBackend b, PetscInt m, PetscInt n, PetscInt dim, PetscInt q,
+                                      PetscLogDouble *need, PetscLogDouble *have)
+{
+  PetscFunctionBegin;
+  *need = *have = 0;
+  if (b->ops.capacity) PetscCall(b->ops.capacity(b, m, n, dim, q, need, have));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscLogDouble GramBackendFmaPerPair(GramBackend b, const GramKernel *kernel, PetscInt q, PetscBool both)
 {
   const PetscInt p          = (GramRadialGetInfo(kernel->radial)->twonu - 1) / 2,

@@ -65,6 +65,15 @@ PetscErrorCode GramBackendGetInfo(GramBackend backend, const char **name, const 
 **/
 PetscErrorCode GramBackendMeasurePeak(GramBackend backend, PetscLogDouble *fma_per_second);
 
+/**
+  GramBackendDeviceBytes - What products need of a device's memory, and what this rank's share of it has left.
+
+  Not collective. Tiles of m row points and n column points of dim coordinates, products of q columns; q = 0: tiles of
+  which only entries are asked for. Both 0 for a backend without memory of its own.
+**/
+PetscErrorCode GramBackendDeviceBytes(GramBackend backend, PetscInt m, PetscInt n, PetscInt dim, PetscInt q,
+                                      PetscLogDouble *need, PetscLogDouble *have);
+
 /* Multiplications and multiply-adds that one evaluated pair needs in a product with q columns of values: dim for the
    distance, 7 (float: 3) for 2^-u with AVX-512 and 12 (float: 7) elsewhere, those of the profile's polynomial, q for
    the sum and as many for the mirrored sum. With the peak this bounds the pairs per second. Additions and roots run

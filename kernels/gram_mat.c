@@ -581,6 +581,31 @@ PetscLogDouble GramScheduleBytes(const GramSchedule *s, PetscInt n, PetscInt dim
   return 8 * (points * dim + panel * columns + skip);
 }
 
+PetscErrorCode GramScheduleDeviceBytes(const GramSchedule *s, GramBackend backend, PetscInt n, PetscInt dim,
+                                       PetscInt q, PetscLogDouble *need, PetscLogDouble *have)
+{
+  const PetscBool apart   = (PetscBool)(s->pc > 1 && !s->reproducible);
+  PetscLogDouble  entries = 0;
+
+  PetscFunctionBegin;
+  if (apart) PetscCall(GramBackendDeviceBytes(backend, n, n, dim, 0, &entries, have));
+  PetscCall(GramBackendDeviceBytes(backend, apart ? n / s->pr + 1 : n, apart ? n / s->pc + 1 : n, dim,
+                                   PetscMin(q, GRAM_PANEL), need, have));
+  *need += entries;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramCrossDeviceBytes(MPI_Comm comm, GramBackend backend, PetscInt m, PetscInt n, PetscInt dim,
+                                    PetscInt q, PetscLogDouble *need, PetscLogDouble *have)
+{
+  PetscMPIInt size;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_size(comm, &size));
+  PetscCall(GramBackendDeviceBytes(backend, m / size + 1, n, dim, PetscMin(q, GRAM_PANEL), need, have));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 static PetscErrorCode MatDestroy_Gram(Mat A)
 {
   GramShell *s;

@@ -36,6 +36,15 @@ PetscErrorCode GramScheduleFromOptions(MPI_Comm comm, GramSchedule *schedule);
    that exist only while it is made, and the copy in float of a precision that has one. Not collective. */
 PetscLogDouble GramScheduleBytes(const GramSchedule *schedule, PetscInt n, PetscInt dim, PetscInt q);
 
+/* The same of a device's memory, need and have of GramBackendDeviceBytes() for a rank that has an even share. Not
+   collective. */
+PetscErrorCode GramScheduleDeviceBytes(const GramSchedule *schedule, GramBackend backend, PetscInt n,
+                                       PetscInt dim, PetscInt q, PetscLogDouble *need, PetscLogDouble *have);
+
+/* And for m targets spread over the ranks, GramMatCreateCross() of n points. */
+PetscErrorCode GramCrossDeviceBytes(MPI_Comm comm, GramBackend backend, PetscInt m, PetscInt n, PetscInt dim,
+                                    PetscInt q, PetscLogDouble *need, PetscLogDouble *have);
+
 /**
   GramMatCreate - Wrap A[i][j] = k(x_i, x_j) + alpha (i == j) in a PETSc Mat.
 

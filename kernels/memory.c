@@ -90,6 +90,29 @@ PetscErrorCode GramMemoryCheck(MPI_Comm comm, PetscInt n, PetscLogDouble bytes, 
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+PetscErrorCode GramMemoryCheckDevice(MPI_Comm comm, PetscLogDouble need, PetscLogDouble have,
+                                     const char *device)
+{
+  struct {
+    double lacks;
+    int    rank;
+  } mine, worst;
+  PetscLogDouble bytes[2] = {need, have};
+  char           name[128];
+
+  PetscFunctionBegin;
+  mine.lacks = need - have;
+  PetscCallMPI(MPI_Comm_rank(comm, &mine.rank));
+  PetscCallMPI(MPI_Allreduce(&mine, &worst, 1, MPI_DOUBLE_INT, MPI_MAXLOC, comm));
+  if (worst.lacks <= 0) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscStrncpy(name, device, sizeof name));
+  PetscCallMPI(MPI_Bcast(bytes, 2, MPI_DOUBLE, worst.rank, comm));
+  PetscCallMPI(MPI_Bcast(name, sizeof name, MPI_CHAR, worst.rank, comm));
+  GramCheckResource(PETSC_FALSE, comm, "device memory: the product needs %.1f GB, a rank has %.1f GB of %s",
+                    bytes[0] * 1e-9, bytes[1] * 1e-9, name);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramMemoryPeak(MPI_Comm comm, PetscLogDouble *bytes)
 {
   struct rusage  usage;

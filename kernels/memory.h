@@ -25,6 +25,18 @@ PetscErrorCode GramMemoryCheck(MPI_Comm comm, PetscInt n, PetscLogDouble bytes, 
                                size_t size);
 
 /**
+  GramMemoryCheckDevice - Refuse what does not fit the memory of a device: bytes that this rank needs and has there, on
+  the device of that name. Nothing is refused where no rank needs any.
+
+  Collective.
+
+  Errors: GRAM_ERR_RESOURCE with need and capacity of the rank that lacks most: "device memory: the product needs 93.1
+  GB, a rank has 12.0 GB of GPU 0".
+**/
+PetscErrorCode GramMemoryCheckDevice(MPI_Comm comm, PetscLogDouble need, PetscLogDouble have,
+                                     const char *device);
+
+/**
   GramMemoryPeak - The most bytes that were resident since the last GramMemoryPeakReset(), summed over the ranks.
 
   Collective.

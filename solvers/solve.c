@@ -573,35 +573,57 @@ static PetscErrorCode MethodFromOptions(MPI_Comm comm, PetscInt n, GramSolveMeth
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscLogDouble GramPredictBytes(PetscInt n, PetscInt m, PetscInt dim, PetscInt q, PetscMPIInt ranks)
+/* bytes a rank needs to predict at m targets from n points: all points, panels and its share of rows */
+static PetscLogDouble PredictBytes(PetscInt n, PetscInt m, PetscInt dim, PetscInt q, PetscMPIInt ranks)
 {
   return 8.0 * ((PetscLogDouble)n * (2.5 * dim + PetscMin(q, GRAM_PANEL)) +
                 ((PetscLogDouble)n + (PetscLogDouble)m) * (6.0 * dim + 4.0 * q) / ranks);
 }
 
-PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt m, PetscInt dim, PetscInt q, char line[],
-                                 size_t size)
+PetscErrorCode GramPredictEstimate(MPI_Comm comm, GramBackend backend, PetscInt n, PetscInt m, PetscInt dim,
+                                   PetscInt q)
+{
+  PetscMPIInt    ranks;
+  PetscLogDouble need, have;
+  const char    *device;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_size(comm, &ranks));
+  PetscCall(GramMemoryCheck(comm, n, PredictBytes(n, m, dim, q, ranks), "predict", NULL, 0));
+  PetscCall(GramBackendGetInfo(backend, NULL, &device, NULL));
+  PetscCall(GramCrossDeviceBytes(comm, backend, m, n, dim, q, &need, &have));
+  PetscCall(GramMemoryCheckDevice(comm, need, have, device));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, PetscInt n, PetscInt m, PetscInt dim,
+                                 PetscInt q, char line[], size_t size)
 {
   GramSolveMethod method;
   GramSchedule    schedule;
   PetscMPIInt     ranks;
-  PetscLogDouble  bytes;
-  char            precision[32] = "double";
+  PetscLogDouble  bytes, need, predict = 0, have;
+  const char     *device;
+  GramPrecision   precision;
+  PetscInt        matrices;
 
   PetscFunctionBegin;
   PetscCall(MethodFromOptions(comm, n, &method));
   PetscCallMPI(MPI_Comm_size(comm, &ranks));
   PetscCall(GramScheduleFromOptions(comm, &schedule));
-  PetscCall(PetscOptionsGetString(NULL, NULL, "-product_precision", precision, sizeof precision, NULL));
+  PetscCall(GramBackendGetInfo(backend, NULL, &device, &precision));
+  matrices = schedule.tolerance > 0 || precision != GRAM_DOUBLE ? 2 : 1;
   /* on every rank: the matrix with panels for q + 1 columns (GRAM_PANEL at most), and the true one where that is
      another; spread: points, the sort, values, coefficients and work vectors */
-  bytes = (schedule.tolerance > 0 || strcmp(precision, "double") != 0 ? 2 : 1) *
-              GramScheduleBytes(&schedule, n, dim, q + 1) +
+  bytes = matrices * GramScheduleBytes(&schedule, n, dim, q + 1) +
           8.0 * (PetscLogDouble)n * (8.0 * dim + 8.0 * q + 8.0) / ranks;
-  if (m) bytes += GramPredictBytes(n, m, dim, q, ranks);
+  if (m) bytes += PredictBytes(n, m, dim, q, ranks);
   if (method == GRAM_SOLVE_DIRECT) bytes += DirectBytes(n, ranks);
   PetscCall(
       GramMemoryCheck(comm, n, bytes, method == GRAM_SOLVE_DIRECT ? "direct" : "iterative", line, size));
+  if (m) PetscCall(GramCrossDeviceBytes(comm, backend, m, n, dim, q, &predict, &have));
+  PetscCall(GramScheduleDeviceBytes(&schedule, backend, n, dim, q + 1, &need, &have));
+  PetscCall(GramMemoryCheckDevice(comm, matrices * need + predict, have, device));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -87,19 +87,20 @@ PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report);
 
 /**
   GramSolveEstimate - The method GramSolve() will take for n points and the memory it needs, with a prediction at m
-  targets, refused when that cannot fit.
+  targets; refused when a node, or a device that evaluates the products, has less.
 
   Collective. line: "direct, 3.3 GB of the 22 GB available" (on the fullest node).
 
   Errors: GRAM_ERR_RESOURCE with need and capacity; those of -solve_method.
 **/
-PetscErrorCode GramSolveEstimate(MPI_Comm comm, PetscInt n, PetscInt m, PetscInt dim, PetscInt q, char line[],
-                                 size_t size);
+PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, PetscInt n, PetscInt m, PetscInt dim,
+                                 PetscInt q, char line[], size_t size);
 
 #define GRAM_SOLVE_DIRECT_MAX 8000
 #define GRAM_SOLVE_PATIENCE   2000
 
 PetscErrorCode GramReportClear(GramReport *report);
 
-/* Bytes a rank needs to predict at m targets from n points: all points, panels and its share of rows. */
-PetscLogDouble GramPredictBytes(PetscInt n, PetscInt m, PetscInt dim, PetscInt q, PetscMPIInt ranks);
+/* Refuses a prediction at m targets from n points that cannot fit, likewise. Collective. */
+PetscErrorCode GramPredictEstimate(MPI_Comm comm, GramBackend backend, PetscInt n, PetscInt m, PetscInt dim,
+                                   PetscInt q);
