@@ -201,6 +201,25 @@ def pictures(args, folder):
     draw([os.path.join(folder, "config0.yaml")], "none.png", code=1)
 
 
-TESTS = [products, options, solves, reproducible, bad, pictures]
+def backend(args, folder):
+    """auto says what it passed over in one line of a run, and nothing where there was nothing to pass over; -help names
+    the backends that info lists."""
+    info = g.run(args.program, "info", None, 1, (), args.mpiexec, folder)
+    g.succeeded("info", info)
+    names = re.findall(r"^backend +(\w+) \((not here: )?", info.out, re.M)
+    missing = any(lacks for _, lacks in names)
+    config = dict(bench=dict(sizes=[3, 5], rhs=[1, 2], repeats=1), backend="auto", monitor=False)
+    for ranks in 1, 2:
+        r = g.run(args.program, "bench", config, ranks, (), args.mpiexec, folder)
+        lines(f"auto on {ranks} ranks", r)
+        said = [line for line in r.err if "backend auto" in line]
+        g.check(len(said) == missing and all(re.search(r"products run on \w+ \(.+\)$", line) for line in said),
+                f"{ranks} ranks: {'one line' if missing else 'nothing'} was to be said of backend auto, not {r.err}")
+    r = g.run(args.program, "bench", config, 1, ("-help",), args.mpiexec, folder)
+    words = ", ".join(["auto"] + [name for name, _ in names])
+    g.check(f": {words} (" in r.out, f"-help does not say '{words}' of -backend")
+
+
+TESTS = [products, options, solves, reproducible, bad, pictures, backend]
 
 g.main(__doc__, TESTS)
