@@ -10,6 +10,7 @@
   #include <ucontext.h>
 #endif
 #if defined(__SANITIZE_ADDRESS__)
+  #include <sanitizer/asan_interface.h>
   #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -365,43 +366,46 @@ struct Fragment {
   float    c[4], d[4];
 };
 
-static void Unpack(unsigned word, float *lower, float *upper)
+static void Unpack(unsigned word, double *lower, double *upper)
 {
   *lower = __half2float(__ushort_as_half((unsigned short)(word & 0xffff)));
   *upper = __half2float(__ushort_as_half((unsigned short)(word >> 16)));
 }
 
-/* eight sums of 17 terms, side by side */
-static void RowTimesMatrix(const float a[16], const float b[16][8], const float c[8], float d[8])
+/* half a row of D, in the vectors of gcc and clang */
+typedef double  Quad __attribute__((vector_size(32)));
+typedef int64_t QuadBits __attribute__((vector_size(32)));
+typedef int32_t QuadInts __attribute__((vector_size(16)));
+
+/* d = a b + c, four sums of 17 terms */
+static void SumTerms(const double a[16], const Quad b[16], const Quad *c, Quad *d)
 {
-  double  terms[17][8], most[8] = {0}, sum[8] = {0}, scale[8];
-  int32_t total[8] = {0};
-  bool    finite   = true;
+  Quad     terms[17], sum = *c, most = *c > -*c ? *c : -*c, scale;
+  QuadInts total  = {0};
+  bool     finite = true;
 
-  for (int k = 0; k < 17; k++) {
-    for (int j = 0; j < 8; j++) {
-      const double term = k < 16 ? (double)a[k] * (double)b[k][j] : (double)c[j];
+  terms[16] = *c;
+  for (int k = 0; k < 16; k++) {
+    const Quad term = a[k] * b[k], size = term > -term ? term : -term;
 
-      terms[k][j] = term;
-      sum[j] += term;
-      most[j] = most[j] > fabs(term) ? most[j] : fabs(term);
-    }
+    terms[k] = term;
+    sum += term;
+    most = most > size ? most : size;
   }
-  for (int j = 0; j < 8; j++) finite = finite && isfinite(sum[j]);
-  for (int j = 0; j < 8; j++) { /* 2^24 over the power of two in most; no term but 0 is below 2^-200 */
-    const uint64_t exponent = GramHostBits<uint64_t>(most[j] < 0x1p-200 ? 0x1p-200 : most[j]) >> 52;
-
-    scale[j] = GramHostBits<double>((2 * 1023 + 24 - exponent) << 52);
-  }
-  for (int k = 0; finite && k < 17; k++) {
-    for (int j = 0; j < 8; j++) total[j] += (int32_t)(terms[k][j] * scale[j]);
-  }
-  for (int j = 0; j < 8; j++) d[j] = (float)(finite ? total[j] / scale[j] : sum[j]);
+  for (int j = 0; j < 4; j++) finite = finite && isfinite(sum[j]);
+  *d = sum;
+  if (!finite) return;
+  /* 2^24 over the power of two in most; only 0 is below 2^-200 */
+  most  = most > 0x1p-200 ? most : 0x1p-200 + (Quad){0};
+  scale = (Quad)((2 * 1023 + 24 - ((QuadBits)most >> 52)) << 52);
+  for (int k = 0; k < 17; k++) total += __builtin_convertvector(terms[k] * scale, QuadInts);
+  *d = __builtin_convertvector(total, Quad) / scale;
 }
 
 static void MultiplyAdd(const uint64_t fragments[])
 {
-  float a[16][16], b[16][8], c[16][8], d[16][8];
+  double a[16][16];
+  Quad   b[2][16], c[2][16], d[2][16];
 
   for (int lane = 0; lane < WARP; lane++) {
     const Fragment *f = (const Fragment *)fragments[lane];
@@ -412,14 +416,23 @@ static void MultiplyAdd(const uint64_t fragments[])
 
       Unpack(f->a[k], &a[i][j], &a[i][j + 1]);
     }
-    for (int k = 0; k < 2; k++) Unpack(f->b[k], &b[t + 8 * k][g], &b[t + 8 * k + 1][g]);
-    for (int k = 0; k < 4; k++) c[g + 8 * (k >> 1)][t + (k & 1)] = f->c[k];
+    for (int k = 0; k < 2; k++) {
+      double lower, upper;
+
+      Unpack(f->b[k], &lower, &upper);
+      b[g / 4][t + 8 * k][g % 4]     = lower;
+      b[g / 4][t + 8 * k + 1][g % 4] = upper;
+    }
+    for (int k = 0; k < 4; k++) c[t / 4][g + 8 * (k >> 1)][t % 4 + (k & 1)] = f->c[k];
   }
-  for (int i = 0; i < 16; i++) RowTimesMatrix(a[i], b, c[i], d[i]);
+  for (int h = 0; h < 2; h++) {
+    for (int i = 0; i < 16; i++) SumTerms(a[i], b[h], &c[h][i], &d[h][i]);
+  }
   for (int lane = 0; lane < WARP; lane++) {
     Fragment *f = (Fragment *)fragments[lane];
+    const int g = lane / 4, t = 2 * (lane % 4);
 
-    for (int k = 0; k < 4; k++) f->d[k] = d[lane / 4 + 8 * (k >> 1)][2 * (lane % 4) + (k & 1)];
+    for (int k = 0; k < 4; k++) f->d[k] = (float)d[t / 4][g + 8 * (k >> 1)][t % 4 + (k & 1)];
   }
 }
 
@@ -583,12 +596,15 @@ static Mark End(const Stream &s) { return {s, s->done + s->queue.size()}; }
 static bool Reached(const Mark &mark) { return !mark.stream || mark.stream->done >= mark.count; }
 
 static void RunTo(const Mark &mark);
+static void Expose(bool yes);
 
 static void RunOne(GramHostStream *s)
 {
   /* what it waits for may wait for earlier work of this stream, which is done, never for this piece or later ones */
   for (const Mark &mark : s->queue.front().after) RunTo(mark);
+  Expose(true);
   if (s->queue.front().run) s->queue.front().run();
+  Expose(false);
   s->queue.pop_front();
   s->done++;
 }
@@ -782,6 +798,20 @@ struct Allocations : std::map<const char *, Allocation> {
 
 static Allocations allocations;
 
+/* With AddressSanitizer, memory of devices can be touched by the work of streams alone. */
+static void Expose(bool yes)
+{
+#if defined(__SANITIZE_ADDRESS__)
+  for (const auto &a : allocations) {
+    if (a.second.device < 0) continue;
+    if (yes) __asan_unpoison_memory_region(a.first, a.second.bytes);
+    else __asan_poison_memory_region(a.first, a.second.bytes);
+  }
+#else
+  (void)yes;
+#endif
+}
+
 /* the allocation that p points into, or NULL */
 static const std::pair<const char *const, Allocation> *Owner(const void *p)
 {
@@ -824,6 +854,7 @@ static cudaError_t Allocate(void **p, size_t bytes, int device)
   if (posix_memalign(p, 256, bytes) != 0) return Return(cudaErrorMemoryAllocation);
   memset(*p, 0xff, bytes);
   allocations[(const char *)*p] = {bytes, device};
+  Expose(false);
   return cudaSuccess;
 }
 
@@ -836,8 +867,10 @@ static cudaError_t Free(void *p, bool device)
   if (!p) return cudaSuccess;
   if (a == allocations.end() || device != (a->second.device >= 0)) return Return(cudaErrorInvalidValue);
   for (int d = 0; d < Devices(); d++) Synchronize(d);
+  Expose(true);
   allocations.erase(a);
   free(p);
+  Expose(false);
   return cudaSuccess;
 }
 

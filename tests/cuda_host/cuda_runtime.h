@@ -13,9 +13,10 @@
 
   They are read as they are needed, so that a test may change them on its way.
 
-  Device memory starts as 0xff bytes (NaN); shared memory is static, with what the last block left in it. A barrier
-  that not all threads of a block reach, or a shuffle that not all 32 lanes of a warp reach, ends the program with
-  a message. Masks other than all lanes, dynamic shared memory, atomics and textures are not there.
+  Device memory starts as 0xff bytes (NaN); with AddressSanitizer the host cannot touch it. Shared memory is static,
+  with what the last block left in it. A barrier that not all threads of a block reach, or a shuffle that not all 32
+  lanes of a warp reach, ends the program with a message. Masks other than all lanes, dynamic shared memory, atomics
+  and textures are not there.
 */
 #pragma once
 

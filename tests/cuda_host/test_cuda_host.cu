@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -184,6 +185,31 @@ static void TestMma(double spread, uint64_t seed)
   CUDA(cudaFree(d_device));
 }
 
+/* terms are cut where the largest has 25 bits: halves beside 2^24 are lost one by one */
+__global__ void Cut(float *d)
+{
+  const unsigned halves[4] = {0x38003800u, 0x38003800u, 0x38003800u, 0x38003800u}, ones = 0x3c003c00u;
+  const float    c[4] = {0x1p24f, 0x1p23f, 1, INFINITY};
+  float          sums[4];
+
+  GramMma16816(sums, halves, ones, ones, c);
+  for (int k = 0; k < 4; k++) d[threadIdx.x * 4 + (unsigned)k] = sums[k];
+}
+
+static void TestCut()
+{
+  float *d = nullptr;
+
+  CUDA(cudaMalloc(&d, 128 * sizeof(float)));
+  GRAM_LAUNCH(Cut, 1, 32, 0, d);
+  const std::vector<float> sums = Download(d, 128);
+  for (size_t i = 0; i < 128; i += 4)
+    CHECK(sums[i] == 0x1p24f && sums[i + 1] == 0x1p23f + 8 && sums[i + 2] == 9 && isinf(sums[i + 3]),
+          "lane %zu: %.9g, %.9g, %g, %g", i / 4, (double)sums[i], (double)sums[i + 1], (double)sums[i + 2],
+          (double)sums[i + 3]);
+  CUDA(cudaFree(d));
+}
+
 /* ---- arithmetic */
 
 static void TestHalf()
@@ -245,6 +271,8 @@ static void TestApproximations()
 }
 
 /* ---- wrong programs */
+
+__global__ void Fill(int *x, int value) { x[blockIdx.x * blockDim.x + threadIdx.x] = value; }
 
 /* warps and lanes add to one number with nothing between them; then blocks to another */
 __global__ void Race(float *x, float *sum)
@@ -314,6 +342,9 @@ static void Dies(const char *what, const char *words, const std::function<void()
   fflush(NULL);
   const pid_t child = fork();
   if (child == 0) {
+    const struct rlimit none = {0, 0};
+
+    (void)setrlimit(RLIMIT_CORE, &none);
     dup2(ends[1], 2);
     close(ends[0]);
     program();
@@ -339,13 +370,16 @@ static void TestWrong()
   Dies("a shuffle of 20 threads", "threads that the block does not have",
        [=] { GRAM_LAUNCH(HalfAShuffle, 1, 3, 0, out); });
   Dies("a mask", "__shfl_sync with mask 0000ffff", [=] { GRAM_LAUNCH(HalfAWarp, 1, 32, 0, out); });
+#if defined(__SANITIZE_ADDRESS__)
+  Dies("the host at a device's memory", "use-after-poison", [=] { ((volatile int *)out)[0] = 1; });
+  Dies("a kernel past its memory", "heap-buffer-overflow", [=] { GRAM_LAUNCH(Fill, 9, 32, 0, out, 1); });
+#endif
   Dies("a stack", "", [=] { GRAM_LAUNCH(Overflow, 1, 32, 0, out); });
   CUDA(cudaFree(out));
 }
 
 /* ---- streams */
 
-__global__ void Fill(int *x, int value) { x[blockIdx.x * blockDim.x + threadIdx.x] = value; }
 __global__ void Copy(const int *x, int *y)
 {
   const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -652,6 +686,7 @@ int main()
   TestReduce<double>();
   TestShapes();
   for (uint64_t seed = 0; seed < 20; seed++) TestMma(seed < 10 ? 2 : 16, 100 * seed);
+  TestCut();
   TestHalf();
   TestApproximations();
   TestRace();
