@@ -22,6 +22,7 @@ typedef struct {
   Mat          A, A_true;
   Mat          V, Y;                              /* n x q: Y = A V, of a solve A V = Y */
   PetscReal    seconds, seconds_min, seconds_max; /* of a run on the slowest rank: median, least, most */
+  PetscReal    device_seconds;                    /* of that, on the device that was busy longest: median */
   PetscReal    setup_seconds;                     /* of points and operator on the slowest rank */
   GramReport   report;                            /* of the last solve, its seconds medians */
 } Case;
@@ -65,6 +66,7 @@ static PetscErrorCode CaseCheckMemory(MPI_Comm comm, const GramPlan *plan, const
     PetscCallMPI(MPI_Comm_size(comm, &ranks));
     PetscCall(GramScheduleFromOptions(comm, &schedule));
     bytes = GramScheduleBytes(&schedule, c->is.n, c->is.dim, c->is.q) +
+            GramBackendHostBytes(c->backend, c->is.n, c->is.dim, c->is.q) +
             8 * n * (4.0 * c->is.dim + 3.0 * c->is.q + 8) / ranks;
     PetscCall(GramMemoryCheck(comm, c->is.n, bytes, "bench.kind product", NULL, 0));
     PetscCall(GramBackendGetInfo(c->backend, NULL, &device, NULL));
@@ -202,22 +204,27 @@ static PetscErrorCode Median(PetscInt n, PetscReal seconds[], PetscReal *median)
 /* The first run warms up and is not counted; each begins on all ranks at once and ends with the slowest. */
 static PetscErrorCode CaseRun(MPI_Comm comm, const GramPlan *plan, Case *c)
 {
-  PetscReal *seconds, *setup, *solve;
+  PetscReal   *seconds, *setup, *solve, *device;
+  GramMatStats before, after;
 
   PetscFunctionBegin;
-  PetscCall(PetscMalloc3(plan->repeats, &seconds, plan->repeats, &setup, plan->repeats, &solve));
+  PetscCall(PetscMalloc4(plan->repeats, &seconds, plan->repeats, &setup, plan->repeats, &solve, plan->repeats,
+                         &device));
   if (!plan->solve) PetscCall(GramProgressBegin("bench", 0));
   for (PetscInt run = -1; run < plan->repeats; run++) {
-    PetscReal clocks[3];
+    PetscReal clocks[4];
     char      note[80];
 
+    PetscCall(GramMatGetStats(c->A, &before));
     PetscCallMPI(MPI_Barrier(comm));
     clocks[0] = -MPI_Wtime();
     PetscCall(plan->solve ? Solve(c) : Multiply(c));
     clocks[0] += MPI_Wtime();
     clocks[1] = c->report.setup_seconds;
     clocks[2] = c->report.solve_seconds;
-    PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, clocks, 3, MPIU_REAL, MPI_MAX, comm));
+    PetscCall(GramMatGetStats(c->A, &after));
+    clocks[3] = after.device_seconds - before.device_seconds;
+    PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, clocks, 4, MPIU_REAL, MPI_MAX, comm));
     if (!plan->solve) {
       PetscCall(PetscSNPrintf(note, sizeof note, "%s, %" PetscInt_FMT " points", c->is.name, c->is.n));
       PetscCall(GramProgressUpdate((PetscReal)(run + 2) / (PetscReal)(plan->repeats + 1), note));
@@ -226,14 +233,16 @@ static PetscErrorCode CaseRun(MPI_Comm comm, const GramPlan *plan, Case *c)
     seconds[run] = clocks[0];
     setup[run]   = clocks[1];
     solve[run]   = clocks[2];
+    device[run]  = clocks[3];
   }
   if (!plan->solve) PetscCall(GramProgressEnd());
   PetscCall(Median(plan->repeats, seconds, &c->seconds));
   PetscCall(Median(plan->repeats, setup, &c->report.setup_seconds));
   PetscCall(Median(plan->repeats, solve, &c->report.solve_seconds));
+  PetscCall(Median(plan->repeats, device, &c->device_seconds));
   c->seconds_min = seconds[0];
   c->seconds_max = seconds[plan->repeats - 1];
-  PetscCall(PetscFree3(seconds, setup, solve));
+  PetscCall(PetscFree4(seconds, setup, solve, device));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -302,6 +311,7 @@ static PetscErrorCode CasePrint(MPI_Comm comm, const GramPlan *plan, const Case 
   GramJsonAddNumber(&json, "seconds", c->seconds);
   GramJsonAddNumber(&json, "seconds_min", c->seconds_min);
   GramJsonAddNumber(&json, "seconds_max", c->seconds_max);
+  if (c->device_seconds > 0 && !plan->solve) GramJsonAddNumber(&json, "device_seconds", c->device_seconds);
   GramJsonAddNumber(&json, "setup_seconds", plan->solve ? c->report.setup_seconds : c->setup_seconds);
   if (plan->solve) {
     GramJsonAddNumber(&json, "solve_seconds", c->report.solve_seconds);

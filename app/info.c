@@ -34,10 +34,10 @@ static PetscErrorCode SayBackends(MPI_Comm comm)
 
   PetscFunctionBegin;
   for (int i = 0; GramBackendName(i); i++) {
-    const char *detail;
-    PetscBool   found;
+    char      detail[256];
+    PetscBool found;
 
-    PetscCall(GramBackendProbe(comm, i, &found, &detail));
+    PetscCall(GramBackendProbe(comm, i, &found, detail, sizeof detail));
     PetscCall(GramSay(comm, "backend", "%s (%s%s)", GramBackendName(i), found ? "" : "not here: ", detail));
   }
   GramDeviceList(devices, sizeof devices);

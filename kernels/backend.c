@@ -32,9 +32,9 @@ static PetscErrorCode CreateAt(MPI_Comm comm, int i, GramBackend b, PetscBool *f
   PetscBool mine = PETSC_FALSE;
 
   PetscFunctionBegin;
+  PetscCall(PetscMemzero(&b->ops, sizeof b->ops));
   b->name   = backends[i].name;
   b->detail = NULL;
-  b->ops    = (GramBackendOps){NULL};
   b->data   = NULL;
   PetscCall(backends[i].create(comm, b, &mine));
   PetscCallMPI(MPI_Allreduce(&mine, found, 1, MPIU_BOOL, MPI_LAND, comm));
@@ -46,13 +46,13 @@ static PetscErrorCode CreateAt(MPI_Comm comm, int i, GramBackend b, PetscBool *f
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramBackendProbe(MPI_Comm comm, int i, PetscBool *found, const char **detail)
+PetscErrorCode GramBackendProbe(MPI_Comm comm, int i, PetscBool *found, char detail[], size_t size)
 {
   struct _p_GramBackend b = {.precision = GRAM_DOUBLE};
 
   PetscFunctionBegin;
   PetscCall(CreateAt(comm, i, &b, found));
-  *detail = b.detail;
+  PetscCall(PetscStrncpy(detail, b.detail, size)); /* it may go with the backend */
   if (*found && b.ops.destroy) PetscCall(b.ops.destroy(&b));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -80,7 +80,7 @@ PetscErrorCode GramBackendCreate(MPI_Comm comm, const char *name, GramPrecision 
   }
   GramCheckInput(known, comm, "backend: '%s' is not built into this program (gramarye info lists what is)",
                  name);
-  GramCheckInput(found, comm, "backend: '%s' finds no device on this machine (%s)", name, missing);
+  GramCheckInput(found, comm, "backend: '%s' finds no device (%s)", name, missing);
   if (automatic && missing && !said) {
     said = PETSC_TRUE;
     PetscCall(PetscFPrintf(PETSC_COMM_WORLD, stderr, "gramarye: backend auto: %s, products run on %s (%s)\n",
@@ -141,6 +141,12 @@ PetscErrorCode GramBackendCopy(GramBackend b, void *dst, const void *src, size_t
 }
 
 PetscBool GramBackendReachesDevice(GramBackend b) { return (PetscBool)(b->ops.copy != NULL); }
+
+/* their coordinates twice, boxes, tables of ranges, and the sums on their way back */
+PetscLogDouble GramBackendHostBytes(GramBackend b, PetscInt points, PetscInt dim, PetscInt q)
+{
+  return b->ops.capacity ? (PetscLogDouble)points * (18.0 * dim + 48 + 8.0 * q) : 0;
+}
 
 PetscErrorCode GramBackendMeasurePeak(GramBackend b, PetscLogDouble *fma_per_second)
 {
@@ -286,6 +292,13 @@ PetscErrorCode GramTilesApply(GramTiles t, PetscInt n_tiles, const GramTile list
   if (w && w != v) PetscCall(GramTilesFilled(t, PETSC_TRUE, 0, t->m));
   PetscCall(GramTilesAdd(t, n_tiles, list));
   PetscCall(GramTilesEnd(t));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramTilesGetDeviceSeconds(GramTiles t, PetscLogDouble *seconds)
+{
+  PetscFunctionBegin;
+  *seconds = t->device_seconds;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

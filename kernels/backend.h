@@ -15,7 +15,7 @@ typedef struct _p_GramTiles   *GramTiles;   /* two point sets, made ready by a b
   Of the entries; sums across tiles are double.
 
   mixed   entries in float, from coordinates relative to the centre of each tile: close pairs keep their digits
-  single  entries in float, from coordinates relative to the centre of all points
+  single  entries in float, from coordinates relative to the centre of all points (cuda: as mixed, which is as fast there)
 */
 typedef enum { GRAM_DOUBLE, GRAM_MIXED, GRAM_SINGLE } GramPrecision;
 
@@ -58,6 +58,9 @@ PetscErrorCode GramBackendDestroy(GramBackend *backend);
 PetscErrorCode GramBackendGetInfo(GramBackend backend, const char **name, const char **detail,
                                   GramPrecision *precision);
 
+/* Bytes of host memory that tiles of so many points keep beside what the formulas of gram_mat.h count. Not collective. */
+PetscLogDouble GramBackendHostBytes(GramBackend backend, PetscInt points, PetscInt dim, PetscInt q);
+
 /**
   GramBackendMeasurePeak - Multiply-adds of single numbers per second that one core runs, measured now (some 10 ms).
 
@@ -68,8 +71,8 @@ PetscErrorCode GramBackendMeasurePeak(GramBackend backend, PetscLogDouble *fma_p
 /**
   GramBackendDeviceBytes - What products need of a device's memory, and what this rank's share of it has left.
 
-  Not collective. Tiles of m row points and n column points of dim coordinates, products of q columns; q = 0: tiles of
-  which only entries are asked for. Both 0 for a backend without memory of its own.
+  Not collective. Tiles of m row points and n column points (0: the row points again) of dim coordinates, products of q
+  columns. Both 0 for a backend without memory of its own.
 **/
 PetscErrorCode GramBackendDeviceBytes(GramBackend backend, PetscInt m, PetscInt n, PetscInt dim, PetscInt q,
                                       PetscLogDouble *need, PetscLogDouble *have);
@@ -84,8 +87,8 @@ PetscLogDouble GramBackendFmaPerPair(GramBackend backend, const GramKernel *kern
 /* The i-th backend this build knows, in order of preference; NULL after the last. Not collective. */
 const char *GramBackendName(int i);
 
-/* Does that backend find its hardware? detail: as of GramBackendGetInfo(), or what is missing. Collective on comm. */
-PetscErrorCode GramBackendProbe(MPI_Comm comm, int i, PetscBool *found, const char **detail);
+/* Does that backend find its hardware? detail [size]: as of GramBackendGetInfo(), or what is missing. Collective on comm. */
+PetscErrorCode GramBackendProbe(MPI_Comm comm, int i, PetscBool *found, char detail[], size_t size);
 
 /* dst [bytes] = src [bytes], done on return. Host memory, and where GramBackendReachesDevice() also that of its
    device: panels of GramTilesMalloc(), vectors that live there. Not collective. */
@@ -183,6 +186,10 @@ PetscErrorCode GramTilesBegin(GramTiles tiles, PetscInt q, const PetscReal *v, P
 PetscErrorCode GramTilesFilled(GramTiles tiles, PetscBool w, PetscInt first, PetscInt n);
 PetscErrorCode GramTilesAdd(GramTiles tiles, PetscInt n_tiles, const GramTile list[]);
 PetscErrorCode GramTilesEnd(GramTiles tiles);
+
+/* Seconds of products on a device, since the tiles were made: by its own clock, from the first evaluation to the last
+   sum, with what it waits for in between. 0 where there is none. Not collective. */
+PetscErrorCode GramTilesGetDeviceSeconds(GramTiles tiles, PetscLogDouble *seconds);
 
 /**
   GramTilesEntries - a[j * lda + i] = phi(x_rows[i], z_cols[j]), in double whatever the precision of products;

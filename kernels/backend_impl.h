@@ -48,7 +48,8 @@ struct _p_GramTiles {
   PetscInt         q;       /* columns of the product under way, 0: none; then its panels, borrowed */
   const PetscReal *v, *w;
   PetscReal       *y, *u;
-  void            *data; /* the backend's own */
+  PetscLogDouble   device_seconds; /* of all products, from the first launch to the last sum */
+  void            *data;           /* the backend's own */
 };
 
 /* A creator fills ops and detail, or leaves found PETSC_FALSE where its hardware is missing; detail then says what is

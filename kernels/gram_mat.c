@@ -584,14 +584,11 @@ PetscLogDouble GramScheduleBytes(const GramSchedule *s, PetscInt n, PetscInt dim
 PetscErrorCode GramScheduleDeviceBytes(const GramSchedule *s, GramBackend backend, PetscInt n, PetscInt dim,
                                        PetscInt q, PetscLogDouble *need, PetscLogDouble *have)
 {
-  const PetscBool apart   = (PetscBool)(s->pc > 1 && !s->reproducible);
-  PetscLogDouble  entries = 0;
+  const PetscBool apart = (PetscBool)(s->pc > 1 && !s->reproducible);
 
   PetscFunctionBegin;
-  if (apart) PetscCall(GramBackendDeviceBytes(backend, n, n, dim, 0, &entries, have));
-  PetscCall(GramBackendDeviceBytes(backend, apart ? n / s->pr + 1 : n, apart ? n / s->pc + 1 : n, dim,
+  PetscCall(GramBackendDeviceBytes(backend, apart ? n / s->pr + 1 : n, apart ? n / s->pc + 1 : 0, dim,
                                    PetscMin(q, GRAM_PANEL), need, have));
-  *need += entries;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -892,7 +889,8 @@ PetscErrorCode GramMatGetStats(Mat A, GramMatStats *stats)
   PetscCall(MatShellGetContext(A, &s));
   PetscCall(MatGetSize(A, &m, &n));
   s->stats.pairs = (PetscLogDouble)s->stats.products * (PetscLogDouble)m * (PetscLogDouble)n;
-  *stats         = s->stats;
+  PetscCall(GramTilesGetDeviceSeconds(s->tiles, &s->stats.device_seconds));
+  *stats = s->stats;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -159,6 +159,7 @@ typedef struct {
   PetscLogDouble skipped;   /* pairs that -product_tolerance made unnecessary, likewise */
   PetscLogDouble bytes;     /* received from other ranks, by the formulas above */
   PetscLogDouble seconds;   /* in products */
+  PetscLogDouble device_seconds; /* of those on the device of the backend: GramTilesGetDeviceSeconds() */
 } GramMatStats;
 
 /* Not collective. */

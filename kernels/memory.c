@@ -108,7 +108,7 @@ PetscErrorCode GramMemoryCheckDevice(MPI_Comm comm, PetscLogDouble need, PetscLo
   PetscCall(PetscStrncpy(name, device, sizeof name));
   PetscCallMPI(MPI_Bcast(bytes, 2, MPI_DOUBLE, worst.rank, comm));
   PetscCallMPI(MPI_Bcast(name, sizeof name, MPI_CHAR, worst.rank, comm));
-  GramCheckResource(PETSC_FALSE, comm, "device memory: the product needs %.1f GB, a rank has %.1f GB of %s",
+  GramCheckResource(PETSC_FALSE, comm, "device memory: the product needs %.3g GB, a rank has %.3g GB of %s",
                     bytes[0] * 1e-9, bytes[1] * 1e-9, name);
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -31,7 +31,7 @@ PetscErrorCode GramMemoryCheck(MPI_Comm comm, PetscInt n, PetscLogDouble bytes, 
   Collective.
 
   Errors: GRAM_ERR_RESOURCE with need and capacity of the rank that lacks most: "device memory: the product needs 93.1
-  GB, a rank has 12.0 GB of GPU 0".
+  GB, a rank has 12 GB of GPU 0".
 **/
 PetscErrorCode GramMemoryCheckDevice(MPI_Comm comm, PetscLogDouble need, PetscLogDouble have,
                                      const char *device);

@@ -42,13 +42,16 @@ typedef gram_scalar gram_real __attribute__((vector_size(GRAM_VECTOR_BYTES)));
 typedef gram_scalar gram_real;
   #endif
 
-  #if defined(__CUDACC__)
-    #define GRAM_FN static __host__ __device__ __forceinline__
+  #if defined( \
+      GRAM_DEVICE) /* device functions of CUDA, which choose how they evaluate 2^-u: see radial_math.h */
+    #define GRAM_FN   template <bool on_fma = false> static __device__ __forceinline__
+    #define GRAM_PASS <on_fma>
   #else
     #include <math.h>
     #include <stdint.h>
     #include <string.h>
     #define GRAM_FN static inline __attribute__((always_inline))
+    #define GRAM_PASS
   #endif
 
   #define GRAM_C(x) ((gram_scalar)(x)) /* a constant in the precision at hand */
@@ -134,7 +137,7 @@ GRAM_FN GramJet RadialMatern92(gram_real s)
 
   /* Callers pass a literal type: the switch folds away and leaves no branch in the inner loop. */
   #define GRAM_RADIAL_CASE(UPPER, Camel, name, twonu, order, unit) \
-  case GRAM_RADIAL_##UPPER: return Radial##Camel(s);
+  case GRAM_RADIAL_##UPPER: return Radial##Camel GRAM_PASS(s);
 GRAM_FN GramJet RadialJet(GramRadial type, gram_real s)
 {
   switch (type) {
@@ -143,5 +146,5 @@ GRAM_FN GramJet RadialJet(GramRadial type, gram_real s)
   }
 }
 
-GRAM_FN gram_real RadialEval(GramRadial type, gram_real s) { return RadialJet(type, s).phi; }
+GRAM_FN gram_real RadialEval(GramRadial type, gram_real s) { return RadialJet GRAM_PASS(type, s).phi; }
 #endif

@@ -3,7 +3,7 @@
 
       GramSqrt(s)      square root
       GramMax(a, b)    the larger, b a number
-      GramNear(u)      u, but no more than 1021 (float: 125) where GramExp2Neg() or a polynomial times it would overflow
+      GramNear(u)      u, but no more than 1021 (float: 125; on a GPU 1000) where GramExp2Neg() or a polynomial times it would overflow
       GramExp2Neg(u)   2^-u for u = GramNear(u) >= 0, to 1.2 units in the last place (float with the table: 2.6)
 
   2^-u: n = round(u) by adding and subtracting 1.5 * 2^52, whose last bits then hold -n: shifted into the exponent
@@ -14,6 +14,14 @@
   instruction applies the exponent and saturates, so that u may go to 2^200 (float: 2^60, and 2^30 where a
   polynomial multiplies) unchecked.
 
+  On a GPU float takes its special-function unit for roots and for 2^-u, 16 lanes a clock, or, with on_fma, the
+  multiply-add pipe for 2^-u (128 lanes, 9 instructions, relative error 9.1e-8): loops that the unit limits send it only
+  a share of their powers. Roots and powers of the unit are good to 2 units in the last place, powers below 2^-126 are 0.
+  GramNear() is free there: u may go to 2^60 (2^30 where a polynomial multiplies). double: n counts thirty-seconds, lane
+  l of a warp holds 2^(l/32) in registers and two shuffles look a power up, so that all 32 lanes must evaluate together;
+  degree 5 then suffices (8.7e-17). Roots are a 20-bit seed and one step of third order, for s > 0: callers add 1e-300.
+  Source of the split between unit and pipe: T. Dao et al., FlashAttention-4 (2025), for half precision.
+
   Never build this with -ffast-math: the rounding would be folded away.
 */
 #pragma once
@@ -22,15 +30,100 @@
 #define GRAM_TINY \
   (GRAM_IS_DOUBLE ? GRAM_C(1e-100) : GRAM_C(1e-12)) /* its cube is a number, and so is 1 / it */
 
-#if defined(__CUDACC__)
-GRAM_FN float  GramSqrt(float s) { return sqrtf(s); }
-GRAM_FN double GramSqrt(double s) { return sqrt(s); }
-GRAM_FN float  GramMax(float a, float b) { return fmaxf(a, b); }
-GRAM_FN double GramMax(double a, double b) { return fmax(a, b); }
-GRAM_FN float  GramNear(float u) { return fminf(u, 125.0f); }
-GRAM_FN double GramNear(double u) { return fmin(u, 1021.0); }
-GRAM_FN float  GramExp2Neg(float u) { return exp2f(-u); }
-GRAM_FN double GramExp2Neg(double u) { return exp2(-u); }
+#if defined(GRAM_DEVICE)
+/* ---- a GPU: see the comment above */
+  #if !defined(GRAM_CUDA_HOST) /* tests run device code on the host, with models of these three */
+static __device__ __forceinline__ float GramEx2(float y)
+{
+  float r;
+
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(y));
+  return r;
+}
+
+static __device__ __forceinline__ float GramSqrtApprox(float s)
+{
+  float r;
+
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(s));
+  return r;
+}
+
+static __device__ __forceinline__ double GramRsqrtApprox(double s) /* to 2^-20 */
+{
+  double r;
+
+  asm("rsqrt.approx.ftz.f64 %0, %1;" : "=d"(r) : "d"(s));
+  return r;
+}
+  #endif
+
+static __device__ __forceinline__ float GramSqrt(float s) { return GramSqrtApprox(s); }
+
+static __device__ __forceinline__ double GramSqrt(double s)
+{
+  const double r = GramRsqrtApprox(s), h = s * r, e = fma(-h, r, 1.0); /* Halley: e^3 / 16 is left */
+
+  return fma(h * e, fma(e, 0.375, 0.5), h);
+}
+
+static __device__ __forceinline__ float  GramMax(float a, float b) { return fmaxf(a, b); }
+static __device__ __forceinline__ double GramMax(double a, double b) { return fmax(a, b); }
+
+static __device__ __forceinline__ float  GramNear(float u) { return u; }
+static __device__ __forceinline__ double GramNear(double u) /* an integer minimum of the high words */
+{
+  return __hiloint2double(min(__double2hiint(u), 0x408f3fff), __double2loint(u));
+}
+
+/* 2^y on the multiply-add pipe, -126 <= y < 127 */
+static __device__ __forceinline__ float GramExp2Fma(float y)
+{
+  const float magic = 0x1.8p23f, m = __fadd_rn(y, magic), f = __fsub_rn(y, __fsub_rn(m, magic));
+  float       p;
+
+  p = fmaf(0x1.5bba0ap-10f, f, 0x1.3cea88p-7f);
+  p = fmaf(p, f, 0x1.c6b752p-5f);
+  p = fmaf(p, f, 0x1.ebf9bcp-3f);
+  p = fmaf(p, f, 0x1.62e42ap-1f);
+  p = fmaf(p, f, 1.0f);
+  return __int_as_float(__float_as_int(p) + (int)((unsigned)__float_as_int(m) << 23));
+}
+
+template <bool on_fma> static __device__ __forceinline__ float GramExp2NegOn(float u)
+{
+  return on_fma ? GramExp2Fma(-fminf(u, 126.0f)) : GramEx2(-u);
+}
+
+/* [l] 2^(l/32) as two words, l << 15 taken off the high one */
+static __device__ const int GramPowersHigh[32] = {
+    0x3ff00000, 0x3fefd9b0, 0x3fefb558, 0x3fef9301, 0x3fef72b8, 0x3fef5487, 0x3fef387a, 0x3fef1e9d,
+    0x3fef06fe, 0x3feef1a7, 0x3feedea6, 0x3feece08, 0x3feebfda, 0x3feeb42b, 0x3feeab07, 0x3feea47e,
+    0x3feea09e, 0x3fee9f75, 0x3feea114, 0x3feea589, 0x3feeace5, 0x3feeb737, 0x3feec491, 0x3feed503,
+    0x3feee89f, 0x3feeff76, 0x3fef199b, 0x3fef3720, 0x3fef5818, 0x3fef7c97, 0x3fefa4af, 0x3fefd076};
+static __device__ const unsigned GramPowersLow[32] = {
+    0x00000000, 0xd3158574, 0x6cf9890f, 0xd0125b51, 0x3c7d517b, 0x3168b9aa, 0x6e756238, 0xf51fdee1,
+    0x0a31b715, 0x373aa9cb, 0x4c123422, 0x6061892d, 0xd5362a27, 0x569d4f82, 0xdd485429, 0xb03a5585,
+    0x667f3bcd, 0xe8ec5f74, 0x73eb0187, 0x994cce13, 0x422aa0db, 0xb0cdc5e5, 0x82a3f090, 0xb23e255d,
+    0x995ad3ad, 0xf2fb5e47, 0xdd85529c, 0xdcef9069, 0xdcfba487, 0x337b9b5f, 0xa2a490da, 0x5b6e4540};
+
+template <bool on_fma> static __device__ __forceinline__ double GramExp2NegOn(double u)
+{
+  const double   magic = 0x1.8p47, m = __dsub_rn(magic, u), f = __dsub_rn(__dsub_rn(magic, m), u);
+  const int      n    = __double2loint(m);
+  const unsigned low  = __shfl_sync(0xffffffffu, GramPowersLow[threadIdx.x & 31], n);
+  const int      high = __shfl_sync(0xffffffffu, GramPowersHigh[threadIdx.x & 31], n);
+  double         p;
+
+  p = fma(0x1.5d8789d60eb93p-10, f, 0x1.3b2b276c88654p-7);
+  p = fma(p, f, 0x1.c6b08d70b74bcp-5);
+  p = fma(p, f, 0x1.ebfbdff8098eep-3);
+  p = fma(p, f, 0x1.62e42fefa39edp-1);
+  p = fma(p, f, 1.0);
+  return p * __hiloint2double(high + (int)((unsigned)n << 15), (int)low);
+}
+
+  #define GramExp2Neg GramExp2NegOn<on_fma>
 #elif !defined(GRAM_VECTOR_BYTES)
 GRAM_FN gram_real GramSqrt(gram_real s)
 {
@@ -105,7 +198,7 @@ GRAM_FN gram_real GramExp2Neg(gram_real u)
 {
   return GRAM_IS_DOUBLE ? (gram_real)GramExp2Neg_f64((__m512d)u) : (gram_real)GramExp2Neg_f32((__m512)u);
 }
-#elif !defined(__CUDACC__)
+#elif !defined(GRAM_DEVICE)
 /* unsigned integers of the same width, so that shifts may lose bits */
 typedef __typeof__(__builtin_choose_expr(GRAM_IS_DOUBLE, (uint64_t)0, (uint32_t)0)) gram_word;
   #if defined(GRAM_VECTOR_BYTES)

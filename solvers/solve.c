@@ -589,7 +589,9 @@ PetscErrorCode GramPredictEstimate(MPI_Comm comm, GramBackend backend, PetscInt 
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_size(comm, &ranks));
-  PetscCall(GramMemoryCheck(comm, n, PredictBytes(n, m, dim, q, ranks), "predict", NULL, 0));
+  PetscCall(GramMemoryCheck(
+      comm, n, PredictBytes(n, m, dim, q, ranks) + GramBackendHostBytes(backend, n + m / ranks, dim, q),
+      "predict", NULL, 0));
   PetscCall(GramBackendGetInfo(backend, NULL, &device, NULL));
   PetscCall(GramCrossDeviceBytes(comm, backend, m, n, dim, q, &need, &have));
   PetscCall(GramMemoryCheckDevice(comm, need, have, device));
@@ -615,9 +617,10 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, PetscInt n,
   matrices = schedule.tolerance > 0 || precision != GRAM_DOUBLE ? 2 : 1;
   /* on every rank: the matrix with panels for q + 1 columns (GRAM_PANEL at most), and the true one where that is
      another; spread: points, the sort, values, coefficients and work vectors */
-  bytes = matrices * GramScheduleBytes(&schedule, n, dim, q + 1) +
+  bytes = matrices *
+              (GramScheduleBytes(&schedule, n, dim, q + 1) + GramBackendHostBytes(backend, n, dim, q + 1)) +
           8.0 * (PetscLogDouble)n * (8.0 * dim + 8.0 * q + 8.0) / ranks;
-  if (m) bytes += PredictBytes(n, m, dim, q, ranks);
+  if (m) bytes += PredictBytes(n, m, dim, q, ranks) + GramBackendHostBytes(backend, n + m / ranks, dim, q);
   if (method == GRAM_SOLVE_DIRECT) bytes += DirectBytes(n, ranks);
   PetscCall(
       GramMemoryCheck(comm, n, bytes, method == GRAM_SOLVE_DIRECT ? "direct" : "iterative", line, size));

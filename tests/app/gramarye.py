@@ -31,7 +31,8 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 
-Result = collections.namedtuple("Result", "code out err seconds")
+# err: lines, but for those of passed_over: what backend auto says where a program with CUDA finds no GPU
+Result = collections.namedtuple("Result", "code out err passed_over seconds")
 
 
 # ---- running -------------------------------------------------------------------------------------------------
@@ -86,8 +87,8 @@ def run(program, verb, config, ranks=1, args=(), mpiexec="mpiexec", folder=None,
             out, err = p.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             out, err = stop(p)
-            return Result("timeout", out, without_noise(err), timeout)
-        return Result(p.returncode, out, without_noise(err), time.monotonic() - started)
+            return Result("timeout", out, *without_noise(err), timeout)
+        return Result(p.returncode, out, *without_noise(err), time.monotonic() - started)
 
 
 def stop(process):
@@ -102,8 +103,9 @@ def stop(process):
 
 
 def without_noise(text):
-    """The lines of stderr that are not Open MPI's own: it prints blocks between lines of dashes and lines that start
-    with [host:pid] when a rank exits non-zero, and its modules' complaints about a full disk."""
+    """The lines of stderr, and those of backend auto apart, that are not Open MPI's own: it prints blocks between lines
+    of dashes and lines that start with [host:pid] when a rank exits non-zero, and its modules' complaints about a full
+    disk."""
     noise = re.compile(r"\[[\w.-]+:\d+\]|(mpiexec|mpirun|prterun) (detected|noticed)|,?mca_\w+: |vulcan_\w+: ")
     lines, inside = [], False
     for line in text.splitlines():
@@ -111,7 +113,8 @@ def without_noise(text):
             inside = not inside
         elif line.startswith("gramarye: ") or not (inside or not line.strip() or noise.match(line)):
             lines.append(line)
-    return lines
+    auto = [line for line in lines if line.startswith("gramarye: backend auto: ")]
+    return [line for line in lines if line not in auto], auto
 
 
 # ---- reporting -----------------------------------------------------------------------------------------------

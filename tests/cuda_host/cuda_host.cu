@@ -502,6 +502,7 @@ cudaError_t cudaSetDevice(int device)
 {
   NEEDS_DEVICE();
   if (device < 0 || device >= Devices()) return Return(cudaErrorInvalidDevice);
+  if (getenv("GRAM_CUDA_HOST_BROKEN")) return Return(cudaErrorDevicesUnavailable);
   current_device = device;
   return cudaSuccess;
 }
@@ -519,6 +520,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int device)
   if (device < 0 || device >= Devices()) return Return(cudaErrorInvalidDevice);
   *prop = cudaDeviceProp();
   (void)snprintf(prop->name, sizeof prop->name, "host emulation");
+  prop->uuid.bytes[0] =
+      (char)(device + atoi(getenv("GRAM_CUDA_HOST_FIRST") ? getenv("GRAM_CUDA_HOST_FIRST") : "0"));
+  prop->uuid.bytes[15]              = 1;
   prop->major                       = 9;
   prop->minor                       = 0;
   prop->multiProcessorCount         = 4;
@@ -798,10 +802,11 @@ struct Allocations : std::map<const char *, Allocation> {
 
 static Allocations allocations;
 
-/* With AddressSanitizer, memory of devices can be touched by the work of streams alone. */
+/* With AddressSanitizer, memory of devices can be touched by the work of streams alone, and by an MPI that reaches it. */
 static void Expose(bool yes)
 {
 #if defined(__SANITIZE_ADDRESS__)
+  yes = yes || getenv("GRAM_CUDA_HOST_AWARE");
   for (const auto &a : allocations) {
     if (a.second.device < 0) continue;
     if (yes) __asan_unpoison_memory_region(a.first, a.second.bytes);

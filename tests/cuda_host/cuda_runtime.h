@@ -10,10 +10,13 @@
       GRAM_CUDA_HOST_LAZY     0       1: work in a stream waits until it is synchronised with
       GRAM_CUDA_HOST_DEVICES  1       how many there are; 0: as on a machine without a driver
       GRAM_CUDA_HOST_BYTES    2^30    memory of each
+      GRAM_CUDA_HOST_FIRST    0       the first of them has this name: ranks with others have other devices
+      GRAM_CUDA_HOST_BROKEN   unset   set: they are there, and cannot be used
+      GRAM_CUDA_HOST_AWARE    unset   set: as where MPI takes pointers to device memory
 
   They are read as they are needed, so that a test may change them on its way.
 
-  Device memory starts as 0xff bytes (NaN); with AddressSanitizer the host cannot touch it. Shared memory is static,
+  Device memory starts as 0xff bytes (NaN); with AddressSanitizer the host cannot touch it, unless MPI can. Shared memory is static,
   with what the last block left in it. A barrier that not all threads of a block reach, or a shuffle that not all 32
   lanes of a warp reach, ends the program with a message. Masks other than all lanes, dynamic shared memory, atomics
   and textures are not there.
@@ -159,16 +162,25 @@ template <class T> inline T __shfl_up_sync(unsigned mask, T value, unsigned delt
 
 /* ---- arithmetic */
 
-inline float    __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
-inline float    __fadd_rn(float a, float b) { return a + b; }
-inline float    __fsub_rn(float a, float b) { return a - b; }
-inline float    __fmul_rn(float a, float b) { return a * b; }
-inline double   __fma_rn(double a, double b, double c) { return fma(a, b, c); }
-inline double   __dadd_rn(double a, double b) { return a + b; }
-inline double   __dsub_rn(double a, double b) { return a - b; }
-inline double   __dmul_rn(double a, double b) { return a * b; }
-inline float    __int_as_float(int a) { return GramHostBits<float>(a); }
-inline int      __float_as_int(float a) { return GramHostBits<int>(a); }
+inline float     __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
+inline float     __fadd_rn(float a, float b) { return a + b; }
+inline float     __fsub_rn(float a, float b) { return a - b; }
+inline float     __fmul_rn(float a, float b) { return a * b; }
+inline double    __fma_rn(double a, double b, double c) { return fma(a, b, c); }
+inline double    __dadd_rn(double a, double b) { return a + b; }
+inline double    __dsub_rn(double a, double b) { return a - b; }
+inline double    __dmul_rn(double a, double b) { return a * b; }
+inline float     __int_as_float(int a) { return GramHostBits<float>(a); }
+inline int       __float_as_int(float a) { return GramHostBits<int>(a); }
+inline long long __double_as_longlong(double a) { return GramHostBits<long long>(a); }
+/* threads run one after the other */
+inline unsigned long long atomicMax(unsigned long long *p, unsigned long long a)
+{
+  const unsigned long long before = *p;
+
+  if (a > before) *p = a;
+  return before;
+}
 inline float    __uint_as_float(unsigned a) { return GramHostBits<float>(a); }
 inline unsigned __float_as_uint(float a) { return GramHostBits<unsigned>(a); }
 inline int      __double2loint(double a) { return (int)(uint32_t)GramHostBits<uint64_t>(a); }
@@ -248,15 +260,17 @@ void GramMma16816(float d[4], const unsigned a[4], unsigned b0, unsigned b1, con
 
 /* ---- the runtime, as far as it is used; values and texts of errors as in CUDA */
 
-#define GRAM_HOST_ERRORS(X)                                                   \
-  X(cudaSuccess, 0, "no error")                                               \
-  X(cudaErrorInvalidValue, 1, "invalid argument")                             \
-  X(cudaErrorMemoryAllocation, 2, "out of memory")                            \
-  X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")       \
-  X(cudaErrorInvalidMemcpyDirection, 21, "invalid copy direction for memcpy") \
-  X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")             \
-  X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                    \
-  X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")           \
+#define GRAM_HOST_ERRORS(X)                                                               \
+  X(cudaSuccess, 0, "no error")                                                           \
+  X(cudaErrorInvalidValue, 1, "invalid argument")                                         \
+  X(cudaErrorMemoryAllocation, 2, "out of memory")                                        \
+  X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                   \
+  X(cudaErrorInvalidMemcpyDirection, 21, "invalid copy direction for memcpy")             \
+  X(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient")               \
+  X(cudaErrorDevicesUnavailable, 46, "CUDA-capable device(s) is/are busy or unavailable") \
+  X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                         \
+  X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                \
+  X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                       \
   X(cudaErrorNotReady, 600, "device not ready")
 
 #define GRAM_HOST_ERROR(name, value, text) name = value,
@@ -269,6 +283,9 @@ cudaError_t cudaGetLastError(void);
 cudaError_t cudaPeekAtLastError(void);
 
 struct cudaDeviceProp {
+  struct {
+    char bytes[16];
+  } uuid;
   char   name[256];
   int    major, minor, multiProcessorCount, warpSize, maxThreadsPerBlock, maxThreadsPerMultiProcessor;
   int    clockRate, memoryClockRate, memoryBusWidth, l2CacheSize, regsPerBlock, regsPerMultiprocessor;

@@ -2,6 +2,7 @@ static const char help[] =
     "Products of the shell Mat are those of its entries, symmetric, and scale and shift as a Mat does.\n";
 
 #include "../check.h"
+#include "../check_backend.h"
 #include "gram_mat.h"
 
 /* A through MatMult and MatMatMult against its own entries, which ref evaluated */
@@ -144,8 +145,13 @@ int main(int argc, char **argv)
   PetscInt              dim = 3;
   GramPrecision         precision;
   PetscMPIInt           rank;
+  PetscBool             found, small = PETSC_FALSE; /* for a backend that is emulated */
+  char                  name[16];
 
   PetscCall(PetscInitialize(&argc, &argv, NULL, help));
+  PetscCall(CheckBackendFound("cpu", name, &found));
+  if (!found) return PetscFinalize() ? 1 : 77;
+  PetscCall(PetscOptionsGetBool(NULL, NULL, "-small", &small, NULL));
   PetscCallMPI(MPI_Comm_rank(PETSC_COMM_WORLD, &rank));
   PetscCall(GramKernelSetFromOptions(PETSC_COMM_WORLD, dim, &kernel));
   PetscCall(GramBackendCreateFromOptions(PETSC_COMM_WORLD, &backend));
@@ -156,6 +162,7 @@ int main(int argc, char **argv)
     PetscReal     *x;
     GramPoints     X;
 
+    if (small && n > 3000) continue;
     PetscCall(PetscMalloc1(n * dim, &x));
     for (PetscInt i = 0; i < n * dim; i++) x[i] = CheckUniform(9, (uint64_t)i);
     PetscCall(GramPointsCreate(PETSC_COMM_WORLD, dim, rank ? 0 : n, x, kernel.length_scale, 1, &X));

@@ -1,8 +1,8 @@
-static const char help[] =
-    "The cpu backend's tiles agree with ref: every profile, part, dimension, width and precision.\n";
+static const char help[] = "A backend's tiles, -backend (cpu), agree with ref: every profile, part, "
+                           "dimension, width and precision.\n";
 
 #include "../check.h"
-#include "backend.h"
+#include "../check_backend.h"
 
 typedef struct {
   GramPart  rows, cols;
@@ -105,6 +105,8 @@ static PetscErrorCode Differences(const GramKernel *kernel, GramBackend ref)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+static int narrowest = GRAM_SINGLE; /* of those that differ: single is mixed on a GPU */
+
 static PetscReal Eps(int precision) { return precision == GRAM_DOUBLE ? 2.3e-16 : 1.2e-7; }
 
 /* every size, width and precision for one profile and number of coordinates */
@@ -118,7 +120,7 @@ static PetscErrorCode Values(const GramKernel *kernel, GramBackend cpu[], GramBa
       if (sizes[s] > 1000 && (kernel->dim > 5 || w > 1)) continue; /* keeps ref below seconds */
       if (sizes[s] > 67 && w % 2) continue;
       for (int square = 0; square < 2; square++) {
-        for (int precision = GRAM_DOUBLE; precision <= GRAM_SINGLE; precision++) {
+        for (int precision = GRAM_DOUBLE; precision <= narrowest; precision++) {
           /* rounding of the distance, relative to phi: eps r^2 (1 + r), r^2 about dim / 2 here */
           const PetscReal limit = Eps(precision) * (8 + 2 * (PetscReal)kernel->dim);
           PetscReal       error;
@@ -141,7 +143,7 @@ static PetscErrorCode Derivatives(const GramKernel *kernel, GramBackend cpu[], G
   for (int rows = GRAM_VALUE; rows <= GRAM_JOINT; rows++) {
     for (int cols = GRAM_VALUE; cols <= GRAM_JOINT; cols++) {
       for (int square = 0; square <= (rows == cols); square++) {
-        for (int precision = GRAM_DOUBLE; precision <= GRAM_SINGLE; precision++) {
+        for (int precision = GRAM_DOUBLE; precision <= narrowest; precision++) {
           const PetscBool twice = (PetscBool)(rows & cols & GRAM_GRADIENT);
           const PetscReal limit = Eps(precision) * 40 * (PetscReal)(1 + kernel->dim);
           PetscReal       error = 0;
@@ -160,11 +162,205 @@ static PetscErrorCode Derivatives(const GramKernel *kernel, GramBackend cpu[], G
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* Compact blocks near each other, as sorted points make them, and one far away: backends may have faster ways for these.
+   Blocks of odd sizes, in the order of the cyclic cover or each pair by itself; twice, for the same bits. */
+static PetscErrorCode Blocks(const GramKernel *kernel, GramBackend cpu[], GramBackend ref)
+{
+  enum { N_BLOCKS = 5, MOST = 17 };
+  static const PetscInt widths[] = {1, 2, 3, 9, MOST}, at[N_BLOCKS + 1] = {0, 150, 217, 218, 350, 500};
+  const PetscInt        n = at[N_BLOCKS];
+  PetscReal            *x, *v, *magnitude, *y, *again, *y_ref, *scale;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMalloc2(n * kernel->dim, &x, n * MOST, &v));
+  PetscCall(
+      PetscMalloc5(n * MOST, &magnitude, n * MOST, &y, n * MOST, &again, n * MOST, &y_ref, n * MOST, &scale));
+  for (PetscInt i = 0; i < n; i++) {
+    for (PetscInt c = 0; c < kernel->dim; c++)
+      x[GramAt(i, kernel->dim, c)] = 0.3 * CheckUniform(6, GramAt(i, kernel->dim, c)) +
+                                     2 * (PetscReal)i / (PetscReal)n + (i < at[N_BLOCKS - 1] ? 0 : 30);
+  }
+  for (PetscInt i = 0; i < n * MOST; i++) {
+    v[i] = (CheckUniform(7, (uint64_t)i) - 0.5) * PetscPowReal(10, (PetscReal)(i % 4)); /* columns differ */
+    magnitude[i] = PetscAbsReal(v[i]);
+  }
+  for (int cover = 0; cover < 2; cover++) {
+    GramTile list[N_BLOCKS * N_BLOCKS];
+    PetscInt n_tiles = 0;
+
+    for (PetscInt i = 0; i < N_BLOCKS; i++) {
+      for (PetscInt turn = 0; turn < (cover ? N_BLOCKS / 2 + 1 : N_BLOCKS); turn++) {
+        const PetscInt j = (i + turn) % N_BLOCKS;
+
+        list[n_tiles++] = (GramTile){at[i], at[i + 1] - at[i], at[j], at[j + 1] - at[j],
+                                     !cover ? GRAM_TILE_ONCE
+                                     : turn ? GRAM_TILE_BOTH
+                                            : GRAM_TILE_DIAGONAL};
+      }
+    }
+    for (size_t k = 0; k < PETSC_STATIC_ARRAY_LENGTH(widths); k++) {
+      const PetscInt q = widths[k];
+
+      for (int b = -1; b <= narrowest; b++) {
+        GramTiles tiles;
+        PetscReal error = 0;
+        PetscBool same;
+
+        PetscCall(
+            GramTilesCreate(b < 0 ? ref : cpu[b], kernel, GRAM_VALUE, n, x, GRAM_VALUE, n, NULL, &tiles));
+        PetscCall(PetscArrayzero(y, n * q));
+        PetscCall(GramTilesApply(tiles, n_tiles, list, q, v, y, v, y));
+        PetscCall(PetscArrayzero(again, n * q));
+        PetscCall(GramTilesApply(tiles, n_tiles, list, q, b < 0 ? magnitude : v, again, b < 0 ? magnitude : v,
+                                 again));
+        PetscCall(GramTilesDestroy(&tiles));
+        if (b < 0) {
+          PetscCall(PetscArraycpy(y_ref, y, n * q));
+          PetscCall(PetscArraycpy(scale, again, n * q));
+          continue;
+        }
+        PetscCall(PetscArraycmp(y, again, n * q, &same));
+        CHECK(same, "%s blocks in %s: other bits the second time", kernel->type, GramPrecisionName(b));
+        for (PetscInt i = 0; i < n * q; i++)
+          error = PetscMax(error, PetscAbsReal(y[i] - y_ref[i]) / scale[i]);
+        CHECK(error <= Eps(b) * (8 + 2 * (PetscReal)kernel->dim),
+              "%s dim %d blocks, width %d, %s, %s: error %.2e", kernel->type, (int)kernel->dim, (int)q,
+              cover ? "cover" : "each pair", GramPrecisionName(b), error);
+      }
+    }
+  }
+  PetscCall(PetscFree2(x, v));
+  PetscCall(PetscFree5(magnitude, y, again, y_ref, scale));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* sums of tiny and of huge numbers: nothing leaves the range of float on the way */
+static PetscErrorCode Magnitudes(const GramKernel *kernel, GramBackend cpu[])
+{
+  enum { N = 400, MOST = 4 };
+  const GramTile  list[]   = {{0, N / 2, 0, N / 2, GRAM_TILE_DIAGONAL},
+                              {0, N / 2, N / 2, N / 2, GRAM_TILE_BOTH}};
+  const PetscReal factor[] = {1, 0x1p-100, 0x1p100};
+  PetscReal       x[3 * N], v[N * MOST], y[3][N * MOST], most = 0;
+  GramTiles       tiles;
+
+  PetscFunctionBegin;
+  for (PetscInt i = 0; i < N; i++) { /* two blocks, a few length scales apart */
+    for (PetscInt c = 0; c < kernel->dim; c++)
+      x[i * kernel->dim + c] = 0.5 * CheckUniform(8, GramAt(i, kernel->dim, c)) + (i < N / 2 ? 0 : 2.5);
+  }
+  PetscCall(GramTilesCreate(cpu[GRAM_MIXED], kernel, GRAM_VALUE, N, x, GRAM_VALUE, N, NULL, &tiles));
+  for (PetscInt q = 1; q <= MOST; q += MOST - 1) {
+    for (int k = 0; k < 3; k++) {
+      for (PetscInt i = 0; i < N * q; i++)
+        v[i] = factor[k] * (i < N / 2 * q ? 1e-6 : 1) * (CheckUniform(9, (uint64_t)i) - 0.5);
+      PetscCall(PetscArrayzero(y[k], N * q));
+      PetscCall(GramTilesApply(tiles, 2, list, q, v, y[k], v, y[k]));
+      for (PetscInt i = 0; i < N * q; i++) {
+        most = k ? most : PetscMax(most, PetscAbsReal(y[0][i]));
+        CHECK(PetscAbsReal(y[k][i] / factor[k] - y[0][i]) <= 1e-6 * most, "%s dim %d, times %g: %g, not %g",
+              kernel->type, (int)kernel->dim, factor[k], y[k][i] / factor[k], y[0][i]);
+      }
+    }
+  }
+  PetscCall(GramTilesDestroy(&tiles));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* What a tile adds does not depend on the tiles beside it in a list, nor, rowwise, a row's sum on how rows are cut: bitwise. */
+static PetscErrorCode Independent(const GramKernel *kernel, GramBackend backend, PetscInt block, PetscInt q)
+{
+  enum { N_BLOCKS = 50, FEW = 3 };
+  const PetscInt n = N_BLOCKS * block;
+  GramTile       list[N_BLOCKS * FEW];
+  PetscReal     *x, *z, *v, *y, *u, *y_few, *u_few;
+  GramTiles      tiles;
+  PetscBool      same, same_u;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMalloc3(n * kernel->dim, &x, n * kernel->dim, &z, n * q, &v));
+  PetscCall(PetscCalloc4(n * q, &y, n * q, &u, n * q, &y_few, n * q, &u_few));
+  for (PetscInt i = 0; i < n * kernel->dim; i++) {
+    x[i] = CheckUniform(10, (uint64_t)i);
+    z[i] = CheckUniform(11, (uint64_t)i);
+  }
+  for (PetscInt i = 0; i < n * q; i++) v[i] = CheckUniform(12, (uint64_t)i) - 0.5;
+  PetscCall(GramTilesCreate(backend, kernel, GRAM_VALUE, n, x, GRAM_VALUE, n, NULL, &tiles));
+  for (PetscInt i = 0; i < N_BLOCKS; i++)
+    list[i] = (GramTile){i * block, block, (i + 1) % N_BLOCKS * block, block, GRAM_TILE_BOTH};
+  PetscCall(GramTilesApply(tiles, N_BLOCKS, list, q, v, y, v, u));
+  for (PetscInt i = 0; i < FEW; i++) PetscCall(GramTilesApply(tiles, 1, list + i, q, v, y_few, v, u_few));
+  PetscCall(GramTilesDestroy(&tiles));
+  PetscCall(PetscArraycmp(y, y_few, FEW * block * q, &same));
+  PetscCall(PetscArraycmp(u + block * q, u_few + block * q, FEW * block * q, &same_u));
+  CHECK(same && same_u, "%s dim %d, width %d: a tile adds other bits alone than among others", kernel->type,
+        (int)kernel->dim, (int)q);
+
+  PetscCall(GramTilesCreate(backend, kernel, GRAM_VALUE, n, x, GRAM_VALUE, n, z, &tiles));
+  PetscCall(GramTilesSetRowwise(tiles));
+  for (int cut = 0; cut < 2; cut++) {
+    PetscReal *sum     = cut ? y_few : y;
+    PetscInt   n_tiles = 0;
+
+    PetscCall(PetscArrayzero(sum, n * q));
+    for (PetscInt i = 0; i < (cut ? 2 : N_BLOCKS);
+         i++) { /* the first block of rows in two, or with all the others */
+      for (PetscInt j = 0; j < FEW; j++)
+        list[n_tiles++] = (GramTile){cut ? i * (block / 3) : i * block,
+                                     !cut ? block
+                                     : i  ? block - block / 3
+                                          : block / 3,
+                                     j * block, block, GRAM_TILE_ONCE};
+    }
+    PetscCall(GramTilesApply(tiles, n_tiles, list, q, v, sum, NULL, NULL));
+  }
+  PetscCall(GramTilesDestroy(&tiles));
+  PetscCall(PetscArraycmp(y, y_few, block * q, &same));
+  CHECK(same, "%s dim %d, width %d: the sum of a row depends on how rows are cut", kernel->type,
+        (int)kernel->dim, (int)q);
+  PetscCall(PetscFree3(x, z, v));
+  PetscCall(PetscFree4(y, u, y_few, u_few));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* rows all of whose entries are small: their sums are as good as any, relative to themselves */
+static PetscErrorCode Distant(const GramKernel *kernel, GramBackend cpu[], GramBackend ref)
+{
+  enum { M = 128, N = 256, WIDTH = 4 };
+  const GramTile once = {0, M, 0, N, GRAM_TILE_ONCE};
+
+  PetscFunctionBegin;
+  for (int distance = 0; distance < 10; distance++) {
+    PetscReal x[3 * M], z[3 * N], v[N * WIDTH], magnitude[N * WIDTH], y[3][M * WIDTH] = {{0}}, error = 0;
+    GramTiles tiles;
+
+    for (PetscInt i = 0; i < M * kernel->dim; i++) x[i] = 0.5 * CheckUniform(13, (uint64_t)i);
+    for (PetscInt i = 0; i < N * kernel->dim; i++)
+      z[i] = 0.5 * CheckUniform(14, (uint64_t)i) + (i % kernel->dim ? 0 : distance);
+    for (PetscInt i = 0; i < N * WIDTH; i++) {
+      v[i]         = CheckUniform(15, (uint64_t)i) - 0.5;
+      magnitude[i] = PetscAbsReal(v[i]);
+    }
+    for (int k = 0; k < 3; k++) {
+      PetscCall(
+          GramTilesCreate(k ? ref : cpu[GRAM_MIXED], kernel, GRAM_VALUE, M, x, GRAM_VALUE, N, z, &tiles));
+      PetscCall(GramTilesApply(tiles, 1, &once, WIDTH, k == 2 ? magnitude : v, y[k], NULL, NULL));
+      PetscCall(GramTilesDestroy(&tiles));
+    }
+    for (PetscInt i = 0; i < M * WIDTH; i++)
+      error = PetscMax(error, PetscAbsReal(y[0][i] - y[1][i]) / y[2][i]);
+    /* eps times the exponent, up to 100 here */
+    CHECK(error <= 1.2e-7 * (14 + (PetscReal)(distance * distance)), "%s dim %d at %d: error %.1e",
+          kernel->type, (int)kernel->dim, distance, error);
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* coordinates near 1e6: differences are formed before anything is squared, and mixed keeps the digits of a tile */
 static PetscErrorCode Offset(const GramKernel *kernel, GramBackend cpu[], GramBackend ref)
 {
   PetscFunctionBegin;
-  for (int precision = GRAM_DOUBLE; precision <= GRAM_SINGLE; precision++) {
+  for (int precision = GRAM_DOUBLE; precision <= narrowest; precision++) {
     PetscReal error;
 
     PetscCall(Compare((Problem){GRAM_VALUE, GRAM_VALUE, 200, 131, 1, PETSC_FALSE, 1e6}, kernel,
@@ -202,8 +398,9 @@ static PetscErrorCode Clusters(const GramKernel *kernel, GramBackend cpu[], Gram
   }
   CHECK(error[GRAM_DOUBLE] <= 1e-11 * most && error[GRAM_MIXED] <= 1e-6 * most,
         "%s clusters: errors %.1e, %.1e of %.1e", kernel->type, error[GRAM_DOUBLE], error[GRAM_MIXED], most);
-  CHECK(error[GRAM_SINGLE] >= 10 * error[GRAM_MIXED], "%s clusters: single %.1e is as good as mixed %.1e",
-        kernel->type, error[GRAM_SINGLE], error[GRAM_MIXED]);
+  CHECK(narrowest == GRAM_MIXED || error[GRAM_SINGLE] >= 10 * error[GRAM_MIXED],
+        "%s clusters: single %.1e is as good as mixed %.1e", kernel->type, error[GRAM_SINGLE],
+        error[GRAM_MIXED]);
   for (int b = 0; b <= GRAM_SINGLE + 1; b++) PetscCall(PetscFree(y[b]));
   PetscCall(PetscFree2(x, v));
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -216,7 +413,7 @@ static PetscErrorCode Far(const GramKernel *kernel, GramBackend cpu[])
   const GramTile  list        = {0, 1, 0, 1, GRAM_TILE_ONCE};
 
   PetscFunctionBegin;
-  for (int precision = GRAM_DOUBLE; precision <= GRAM_SINGLE; precision++) {
+  for (int precision = GRAM_DOUBLE; precision <= narrowest; precision++) {
     for (size_t k = 0; k < PETSC_STATIC_ARRAY_LENGTH(distances); k++) {
       const PetscReal x[3] = {0}, z[3] = {distances[k], 0, 0}, v[1] = {1};
       PetscReal       y[1] = {0};
@@ -241,14 +438,20 @@ int main(int argc, char **argv)
   GramBackend              cpu[GRAM_SINGLE + 1], ref;
   GramKernel               kernel = {.amplitude = 1};
   PetscBool                found, large = PETSC_FALSE, two = PETSC_FALSE;
+  char                     name[16];
   PetscReal                error;
+  PetscInt                 only = 0;
 
   PetscCall(PetscInitialize(&argc, &argv, NULL, help));
   PetscCall(PetscOptionsGetBool(NULL, NULL, "-large", &large, NULL));
   PetscCall(PetscOptionsGetBool(NULL, NULL, "-two", &two, NULL)); /* kernels, with and without a root */
+  PetscCall(PetscOptionsGetInt(NULL, NULL, "-dim", &only, NULL)); /* of dims, for slow tools */
+  PetscCall(CheckBackendFound("cpu", name, &found));
+  if (!found) return PetscFinalize() ? 1 : 77;
+  if (!strcmp(name, "cuda")) narrowest = GRAM_MIXED;
   PetscCall(GramBackendCreate(PETSC_COMM_WORLD, "ref", GRAM_DOUBLE, &ref));
   for (int p = GRAM_DOUBLE; p <= GRAM_SINGLE; p++)
-    PetscCall(GramBackendCreate(PETSC_COMM_WORLD, "cpu", (GramPrecision)p, &cpu[p]));
+    PetscCall(GramBackendCreate(PETSC_COMM_WORLD, name, (GramPrecision)p, &cpu[p]));
   for (int type = 0; type < GRAM_RADIAL_COUNT; type++) {
     PetscCall(GramKernelSetType(&kernel, names[type], NAN, &found));
     CHECK(found, "no kernel %s", names[type]);
@@ -263,16 +466,24 @@ int main(int argc, char **argv)
     PetscCall(Offset(&kernel, cpu, ref));
     PetscCall(Clusters(&kernel, cpu, ref));
     PetscCall(Far(&kernel, cpu));
+    PetscCall(Magnitudes(&kernel, cpu));
+    PetscCall(Distant(&kernel, cpu, ref));
     for (size_t d = 0; d < PETSC_STATIC_ARRAY_LENGTH(dims); d++) {
       kernel.dim = dims[d];
+      if (only && dims[d] != only) continue;
       PetscCall(Values(&kernel, cpu, ref));
       if (dims[d] < 100) PetscCall(Derivatives(&kernel, cpu, ref));
+      if (dims[d] < 5) PetscCall(Blocks(&kernel, cpu, ref));
+      for (int p = GRAM_DOUBLE; p <= GRAM_MIXED && (dims[d] == 3 || dims[d] == 5); p++) {
+        PetscCall(Independent(&kernel, cpu[p], 60, 1));
+        PetscCall(Independent(&kernel, cpu[p], dims[d] == 3 ? 150 : 40, 3));
+      }
       if (dims[d] < 5 && type != GRAM_RADIAL_EXPONENTIAL) PetscCall(Differences(&kernel, ref));
     }
   }
   kernel.dim = 100; /* beyond what fits in registers */
   PetscCall(GramKernelSetType(&kernel, "matern52", NAN, &found));
-  if (!large) PetscCall(Derivatives(&kernel, cpu, ref));
+  if (!large && !only) PetscCall(Derivatives(&kernel, cpu, ref));
   for (int p = GRAM_DOUBLE; p <= GRAM_SINGLE; p++) PetscCall(GramBackendDestroy(&cpu[p]));
   PetscCall(GramBackendDestroy(&ref));
   PetscCall(PetscFinalize());

@@ -1,6 +1,7 @@
 static const char help[] = "Recover known weights, and never call a failure a success.\n";
 
 #include "../check.h"
+#include "../check_backend.h"
 #include "solve.h"
 
 static PetscErrorCode Problem(PetscInt n, PetscInt q, const GramKernel *kernel, GramBackend backend,
@@ -126,8 +127,12 @@ int main(int argc, char **argv)
   GramReport  report;
   PetscReal   error;
   PetscInt    products;
+  PetscBool   found;
+  char        name[16];
 
   PetscCall(PetscInitialize(&argc, &argv, NULL, help));
+  PetscCall(CheckBackendFound("cpu", name, &found));
+  if (!found) return PetscFinalize() ? 1 : 77;
   PetscCall(PetscOptionsSetValue(NULL, "-ridge_alpha", "0.1"));
   PetscCall(PetscOptionsSetValue(NULL, "-kernel_length_scale", "0.2"));
   PetscCall(GramKernelSetFromOptions(PETSC_COMM_WORLD, 2, &kernel));
