@@ -1,0 +1,414 @@
+#include <math.h>
+#include <stdint.h>
+
+#include "gram_mat.h"
+#include "pivchol.h"
+
+#include <petscblaslapack.h> /* does not include what it needs */
+
+#define ROUND       64    /* candidates of a round, and rows of an estimate */
+#define CHUNK       256   /* rows computed at once, cut at multiples on the curve */
+#define NOISE       1e-14 /* of k(x, x): pivots below are rounding */
+#define SEED_DRAW   5
+#define SEED_ACCEPT 105
+#define SEED_SAMPLE 33
+
+struct _p_GramPivChol {
+  Mat        A;
+  MPI_Comm   comm;
+  PetscReal  diagonal;          /* k(x, x) */
+  PetscInt   n, start, n_local; /* of all ranks, and this one's range of the curve */
+  PetscInt   first, rows;       /* the chunks that cover it */
+  PetscInt   r;                 /* columns that d knows */
+  PetscInt   have; /* columns there are: r, and what the last round accepted beyond the rank asked for */
+  PetscInt   capacity;
+  PetscReal *F;      /* [capacity][rows], by columns */
+  PetscInt  *pivots; /* [capacity] */
+  PetscReal *values; /* [capacity] residual diagonal of the pivot when its turn came */
+  PetscReal *d;      /* [rows] */
+  int64_t   *sums;   /* [n_local] of d, in units of a round */
+  uint64_t   drawn;  /* candidates of all rounds */
+};
+
+/* Uniform in [0, 1) by counter: splitmix64 (Steele et al. 2014). */
+static PetscReal Uniform(uint64_t seed, uint64_t i)
+{
+  uint64_t z = seed + (i + 1) * 0x9E3779B97F4A7C15u;
+
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  z ^= z >> 31;
+  return (PetscReal)(z >> 11) * 0x1p-53;
+}
+
+PetscErrorCode GramPivCholCreate(Mat A, GramPivChol *pivchol)
+{
+  GramKernel  kernel;
+  GramPivChol p;
+  PetscInt    end;
+
+  PetscFunctionBegin;
+  PetscCall(GramMatGetKernel(A, &kernel));
+  PetscCheck(GramRadialGetInfo(kernel.radial)->order == 0, PetscObjectComm((PetscObject)A),
+             PETSC_ERR_ARG_WRONG, "%s kernels are not positive definite", kernel.type);
+  PetscCall(PetscNew(&p));
+  PetscCall(PetscObjectReference((PetscObject)A));
+  p->A        = A;
+  p->diagonal = kernel.amplitude * kernel.amplitude;
+  PetscCall(PetscObjectGetComm((PetscObject)A, &p->comm));
+  PetscCall(MatGetSize(A, &p->n, NULL));
+  PetscCall(MatGetOwnershipRange(A, &p->start, &end));
+  p->n_local = end - p->start;
+  p->first   = p->start - p->start % CHUNK;
+  p->rows    = p->n_local ? PetscMin(p->n, end + (CHUNK - end % CHUNK) % CHUNK) - p->first : 0;
+  PetscCall(PetscMalloc2(p->rows, &p->d, p->n_local, &p->sums));
+  for (PetscInt i = 0; i < p->rows; i++) p->d[i] = p->diagonal;
+  *pivchol = p;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPivCholDestroy(GramPivChol *pivchol)
+{
+  GramPivChol p = *pivchol;
+
+  PetscFunctionBegin;
+  if (!p) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscFree3(p->F, p->pivots, p->values));
+  PetscCall(PetscFree2(p->d, p->sums));
+  PetscCall(MatDestroy(&p->A));
+  PetscCall(PetscFree(*pivchol));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Memory that is never touched costs nothing: what is asked for is taken at once, and a round's surplus fits in. */
+static PetscErrorCode Reserve(GramPivChol p, PetscInt rank)
+{
+  const PetscInt capacity = PetscMin(rank + ROUND - 1, p->n);
+  PetscReal     *F, *values;
+  PetscInt      *pivots;
+
+  PetscFunctionBegin;
+  if (capacity <= p->capacity) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscMalloc3(GramAt(capacity, p->rows, 0), &F, capacity, &pivots, capacity, &values));
+  PetscCall(PetscArraycpy(F, p->F, GramAt(p->have, p->rows, 0)));
+  PetscCall(PetscArraycpy(pivots, p->pivots, p->have));
+  PetscCall(PetscArraycpy(values, p->values, p->have));
+  PetscCall(PetscFree3(p->F, p->pivots, p->values));
+  p->F        = F;
+  p->pivots   = pivots;
+  p->values   = values;
+  p->capacity = capacity;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Columns up to rank into d, one after another, so that any split has the same bits */
+static void Take(GramPivChol p, PetscInt rank)
+{
+  for (; p->r < rank; p->r++) {
+    const PetscReal *f     = p->F + GramAt(p->r, p->rows, 0);
+    const PetscInt   pivot = p->pivots[p->r] - p->first;
+
+    for (PetscInt i = 0; i < p->rows; i++) p->d[i] = PetscMax(p->d[i] - f[i] * f[i], 0);
+    if (0 <= pivot && pivot < p->rows) p->d[pivot] = 0;
+  }
+}
+
+/* K[rows][cols] for n_rows rows from row on; the ridge is not subtracted, it would leave its rounding */
+static PetscErrorCode Entries(GramPivChol p, PetscInt n_rows, PetscInt row, PetscInt n_cols,
+                              const PetscInt cols[], PetscReal *k, PetscInt ldk)
+{
+  PetscInt index[CHUNK];
+
+  PetscFunctionBegin;
+  for (PetscInt i = 0; i < n_rows; i++) index[i] = row + i;
+  PetscCall(GramMatGetEntries(p->A, n_rows, index, n_cols, cols, k, ldk));
+  for (PetscInt j = 0; j < n_cols; j++) {
+    if (row <= cols[j] && cols[j] < row + n_rows) k[GramAt(j, ldk, cols[j] - row)] = p->diagonal;
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* k - F_r T, for the rows of a chunk that begins at row and the columns that T [n_cols][r] are the rows of F of */
+static PetscErrorCode Residual(GramPivChol p, PetscInt n_rows, PetscInt row, PetscInt r, PetscInt n_cols,
+                               const PetscInt cols[], const PetscReal *T, PetscInt ldt, PetscReal *k,
+                               PetscInt ldk)
+{
+  const PetscReal one = 1, minus = -1;
+  PetscBLASInt    m, n, l, ldF, ldT, ldK;
+
+  PetscFunctionBegin;
+  PetscCall(Entries(p, n_rows, row, n_cols, cols, k, ldk));
+  if (!r) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscBLASIntCast(n_rows, &m));
+  PetscCall(PetscBLASIntCast(n_cols, &n));
+  PetscCall(PetscBLASIntCast(r, &l));
+  PetscCall(PetscBLASIntCast(p->rows, &ldF));
+  PetscCall(PetscBLASIntCast(ldt, &ldT));
+  PetscCall(PetscBLASIntCast(ldk, &ldK));
+  PetscCallBLAS("BLASgemm", BLASgemm_("N", "N", &m, &n, &l, &minus, p->F + (row - p->first), &ldF, T, &ldT,
+                                      &one, k, &ldK));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* T [count][r + 1] on every rank: rows of F at points of the curve, each with its d behind it. A row has one owner, so
+   that sums are exact. */
+static PetscErrorCode GatherRows(GramPivChol p, PetscInt count, const PetscInt points[], PetscInt r,
+                                 PetscReal *T)
+{
+  PetscMPIInt numbers;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMPIIntCast(count * (r + 1), &numbers));
+  PetscCall(PetscArrayzero(T, numbers));
+  for (PetscInt q = 0; q < count; q++) {
+    const PetscInt i = points[q] - p->first;
+
+    if (points[q] < p->start || points[q] >= p->start + p->n_local) continue;
+    for (PetscInt j = 0; j < r; j++) T[GramAt(q, r + 1, j)] = p->F[GramAt(j, p->rows, i)];
+    T[GramAt(q, r + 1, r)] = p->d[i];
+  }
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, T, numbers, MPIU_REAL, MPI_SUM, p->comm));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/*
+  Candidates of a round, drawn with probability d_i / sum d, unless the trace or the largest d says stop.
+
+  d is summed in integers, multiples of 2^-bits of its largest, so that neither the sums nor what is drawn know where
+  ranks begin. bits leaves room for n of them: what is cut off moves probabilities by n^2 2^-62 at most.
+*/
+static PetscErrorCode Draw(GramPivChol p, PetscReal tolerance, PetscInt candidates[ROUND], PetscBool *stop)
+{
+  const PetscReal *d       = p->d + (p->start - p->first);
+  PetscReal        largest = 0, unit;
+  int64_t          sum = 0, before = 0, total;
+  int              bits, exponent;
+
+  PetscFunctionBegin;
+  for (PetscInt i = 0; i < p->n_local; i++) largest = PetscMax(largest, d[i]);
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &largest, 1, MPIU_REAL, MPI_MAX, p->comm));
+  *stop = (PetscBool) !(largest > NOISE * p->diagonal);
+  if (*stop) PetscFunctionReturn(PETSC_SUCCESS);
+
+  (void)frexp((double)p->n, &bits);
+  (void)frexp(largest, &exponent);
+  bits = 62 - bits;
+  unit = ldexp(1, -exponent);
+  for (PetscInt i = 0; i < p->n_local; i++) {
+    if (d[i] > NOISE * p->diagonal) sum += (int64_t)(d[i] * unit * (PetscReal)((int64_t)1 << bits));
+    p->sums[i] = sum;
+  }
+  PetscCallMPI(MPI_Allreduce(&sum, &total, 1, MPI_INT64_T, MPI_SUM, p->comm));
+  PetscCallMPI(MPI_Exscan(&sum, &before, 1, MPI_INT64_T, MPI_SUM, p->comm)); /* leaves 0 on the first rank */
+  *stop = (PetscBool)(ldexp((double)total, exponent - bits) <= tolerance);
+  if (*stop) PetscFunctionReturn(PETSC_SUCCESS);
+
+  for (PetscInt q = 0; q < ROUND; q++) {
+    const int64_t at  = (int64_t)(Uniform(SEED_DRAW, p->drawn + (uint64_t)q) * (PetscReal)total) - before;
+    PetscInt      low = 0, high = p->n_local;
+
+    candidates[q] = -1;
+    if (at < 0 || at >= sum) continue;
+    while (low < high) { /* the first with sums > at */
+      const PetscInt middle = low + (high - low) / 2;
+
+      if (p->sums[middle] > at) high = middle;
+      else low = middle + 1;
+    }
+    candidates[q] = p->start + low;
+  }
+  p->drawn += ROUND;
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, candidates, ROUND, MPIU_INT, MPI_MAX, p->comm));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* H [ROUND][ROUND], the residual at candidates: its diagonal from d, which never rejects the first of them. One rank
+   computes for all, so that ranks agree on the bits even where their processors differ. */
+static PetscErrorCode Block(GramPivChol p, const PetscInt candidates[ROUND], const PetscReal *T, PetscReal *H)
+{
+  const PetscReal one = 1, minus = -1;
+  PetscBLASInt    b = ROUND, l, ldT;
+  PetscMPIInt     rank;
+
+  PetscFunctionBegin;
+  PetscCall(PetscBLASIntCast(p->have, &l));
+  PetscCall(PetscBLASIntCast(p->have + 1, &ldT));
+  PetscCallMPI(MPI_Comm_rank(p->comm, &rank));
+  if (!rank) {
+    PetscCall(GramMatGetEntries(p->A, ROUND, candidates, ROUND, candidates, H, ROUND));
+    if (l) PetscCallBLAS("BLASgemm", BLASgemm_("T", "N", &b, &b, &l, &minus, T, &ldT, T, &ldT, &one, H, &b));
+    for (PetscInt q = 0; q < ROUND; q++) H[GramAt(q, ROUND, q)] = T[GramAt(q, p->have + 1, p->have)];
+  }
+  PetscCallMPI(MPI_Bcast(H, ROUND * ROUND, MPIU_REAL, 0, p->comm));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Candidate q is accepted with probability d_q after those accepted before it / d_q before the round. In: H; out, over
+   it: L, H of the accepted = L L'. */
+static PetscInt Select(GramPivChol p, const PetscInt candidates[ROUND], PetscReal *H,
+                       PetscInt accepted[ROUND], PetscReal values[ROUND])
+{
+  PetscReal L[ROUND * ROUND], left[ROUND];
+  PetscInt  n = 0;
+
+  for (PetscInt q = 0; q < ROUND; q++) left[q] = H[GramAt(q, ROUND, q)];
+  for (PetscInt q = 0; q < ROUND; q++) {
+    const PetscReal u    = Uniform(SEED_ACCEPT, p->drawn + (uint64_t)q);
+    PetscReal      *next = L + GramAt(n, ROUND, 0);
+
+    if (!(u * H[GramAt(q, ROUND, q)] < left[q] && left[q] > NOISE * p->diagonal)) continue;
+    values[n] = left[q];
+    for (PetscInt i = q; i < ROUND; i++) { /* earlier ones are not asked again */
+      PetscReal h = i == q ? values[n] : H[GramAt(q, ROUND, i)];
+
+      for (PetscInt j = 0; j < n && i > q; j++) h -= L[GramAt(j, ROUND, i)] * L[GramAt(j, ROUND, q)];
+      next[i] = h / PetscSqrtReal(values[n]);
+      left[i] -= next[i] * next[i];
+      if (candidates[i] == candidates[q]) left[i] = 0; /* drawn twice */
+    }
+    accepted[n++] = q;
+  }
+  for (PetscInt j = 0; j < n; j++) {
+    for (PetscInt i = j; i < n; i++) H[GramAt(j, ROUND, i)] = L[GramAt(j, ROUND, accepted[i])];
+  }
+  return n;
+}
+
+/* The columns of n pivots: F gets (K(X, X_S) - F F_S') L^-T, in place and chunk by chunk; T [n][have + 1] are F_S */
+static PetscErrorCode Append(GramPivChol p, PetscInt n, const PetscReal *T, const PetscReal *L)
+{
+  const PetscReal one = 1;
+  PetscBLASInt    b   = ROUND, nb, ldF;
+
+  PetscFunctionBegin;
+  PetscCall(PetscBLASIntCast(n, &nb));
+  PetscCall(PetscBLASIntCast(p->rows, &ldF));
+  for (PetscInt i = 0; i < p->rows; i += CHUNK) {
+    PetscReal   *f = p->F + GramAt(p->have, p->rows, i);
+    PetscBLASInt m = (PetscBLASInt)PetscMin(CHUNK, p->rows - i);
+
+    PetscCall(Residual(p, m, p->first + i, p->have, n, p->pivots + p->have, T, p->have + 1, f, p->rows));
+    PetscCallBLAS("BLAStrsm", BLAStrsm_("R", "L", "T", "N", &m, &nb, &one, L, &b, f, &ldF));
+  }
+  p->have += n;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPivCholGrow(GramPivChol p, PetscInt rank, PetscReal tolerance)
+{
+  PetscInt   candidates[ROUND], accepted[ROUND], n;
+  PetscReal *H, *T;
+  PetscBool  stop = PETSC_FALSE;
+
+  PetscFunctionBegin;
+  rank = PetscMin(rank, p->n);
+  PetscCall(Reserve(p, rank));
+  PetscCall(PetscMalloc1(ROUND * ROUND, &H));
+  while (Take(p, PetscMin(rank, p->have)), p->r < rank) {
+    PetscCall(Draw(p, tolerance, candidates, &stop));
+    if (stop) break;
+    PetscCall(PetscMalloc1(GramAt(ROUND, p->have + 1, 0), &T));
+    PetscCall(GatherRows(p, ROUND, candidates, p->have, T));
+    PetscCall(Block(p, candidates, T, H));
+    n = Select(p, candidates, H, accepted, p->values + p->have);
+    for (PetscInt j = 0; j < n; j++) {
+      p->pivots[p->have + j] = candidates[accepted[j]];
+      PetscCall(
+          PetscArraymove(T + GramAt(j, p->have + 1, 0), T + GramAt(accepted[j], p->have + 1, 0), p->have));
+    }
+    PetscCall(Append(p, n, T, H));
+    PetscCall(PetscFree(T));
+  }
+  PetscCall(PetscFree(H));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPivCholGetFactor(GramPivChol p, PetscInt *r, const PetscReal **F, PetscInt *ldf)
+{
+  PetscFunctionBegin;
+  if (r) *r = p->r;
+  if (F) *F = p->r ? p->F + (p->start - p->first) : NULL;
+  if (ldf) *ldf = PetscMax(p->rows, 1);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPivCholGetPivots(GramPivChol p, const PetscInt **pivots, PetscReal *least)
+{
+  PetscFunctionBegin;
+  if (pivots) *pivots = p->pivots;
+  if (least) *least = p->r ? p->values[0] : 0;
+  for (PetscInt j = 1; j < p->r && least; j++) *least = PetscMin(*least, p->values[j]);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPivCholGetResidual(GramPivChol p, const PetscReal **d)
+{
+  PetscFunctionBegin;
+  *d = p->d + (p->start - p->first);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* This rank's part of G = R R' (lower triangle) and of the sums of magnitudes of the rows of R */
+static PetscErrorCode Sample(GramPivChol p, PetscInt r, PetscInt count, const PetscInt points[],
+                             const PetscReal *T, PetscReal *G, PetscReal *magnitudes)
+{
+  const PetscReal one = 1;
+  PetscReal      *R; /* [count][CHUNK]: columns of the residual, which is symmetric */
+  PetscBLASInt    n, m, b = ROUND, ldR = CHUNK;
+
+  PetscFunctionBegin;
+  PetscCall(PetscBLASIntCast(count, &n));
+  PetscCall(PetscMalloc1(ROUND * CHUNK, &R));
+  for (PetscInt i = 0; i < p->rows; i += CHUNK) {
+    const PetscInt row = p->first + i;
+
+    m = (PetscBLASInt)PetscMin(CHUNK, p->rows - i);
+    PetscCall(Residual(p, m, row, r, count, points, T, r + 1, R, CHUNK));
+    for (PetscInt q = 0; q < count; q++) {
+      PetscReal *x = R + GramAt(q, CHUNK, 0);
+
+      for (PetscInt k = 0; k < m; k++) {
+        if (row + k < p->start || row + k >= p->start + p->n_local) x[k] = 0; /* another rank's */
+        magnitudes[q] += PetscAbsReal(x[k]);
+      }
+    }
+    PetscCallBLAS("BLASsyrk", BLASsyrk_("L", "T", &n, &m, &one, R, &ldR, &one, G, &b));
+  }
+  PetscCall(PetscFree(R));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPivCholEstimate(GramPivChol p, PetscInt r, PetscReal *lambda)
+{
+  PetscInt     points[ROUND], count = ROUND;
+  PetscReal   *T, *G, *magnitudes, *work, largest = 0, values[ROUND];
+  PetscBLASInt n, b = ROUND, lwork = ROUND * ROUND, info;
+  PetscMPIInt  rank;
+
+  PetscFunctionBegin;
+  PetscCheck(0 <= r && r <= p->r, p->comm, PETSC_ERR_ARG_OUTOFRANGE,
+             "rank %" PetscInt_FMT " of a factor of %" PetscInt_FMT " columns", r, p->r);
+  for (PetscInt q = 0; q < ROUND; q++)
+    points[q] = (PetscInt)(Uniform(SEED_SAMPLE, (uint64_t)q) * (PetscReal)p->n);
+  PetscCall(PetscSortRemoveDupsInt(&count, points));
+  PetscCall(PetscMalloc2(GramAt(ROUND, r + 1, 0), &T, ROUND * ROUND, &work));
+  PetscCall(PetscCalloc1(ROUND * (ROUND + 1), &G));
+  magnitudes = G + ROUND * ROUND;
+  PetscCall(GatherRows(p, count, points, r, T));
+  PetscCall(Sample(p, r, count, points, T, G, magnitudes));
+
+  /* one rank decides for all */
+  PetscCallMPI(MPI_Comm_rank(p->comm, &rank));
+  PetscCallMPI(MPI_Reduce(rank ? G : MPI_IN_PLACE, G, ROUND * (ROUND + 1), MPIU_REAL, MPI_SUM, 0, p->comm));
+  if (!rank) {
+    PetscCall(PetscBLASIntCast(count, &n));
+    PetscCallBLAS("LAPACKsyev", LAPACKsyev_("N", "L", &n, G, &b, values, work, &lwork, &info));
+    PetscCheck(!info, PETSC_COMM_SELF, PETSC_ERR_LIB, "LAPACK syev: %d", (int)info);
+    for (PetscInt q = 0; q < count; q++) largest = PetscMax(largest, magnitudes[q]);
+    *lambda = PetscMin(largest, PetscSqrtReal(PetscMax(values[n - 1], 0) * (PetscReal)p->n / count));
+  }
+  PetscCallMPI(MPI_Bcast(lambda, 1, MPIU_REAL, 0, p->comm));
+  PetscCall(PetscFree2(T, work));
+  PetscCall(PetscFree(G));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}

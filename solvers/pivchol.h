@@ -1,0 +1,75 @@
+/* Randomly pivoted partial Cholesky: K ~ F F', F of few columns, from as many columns of K. */
+#pragma once
+
+#include <petscmat.h>
+
+typedef struct _p_GramPivChol *GramPivChol;
+
+/**
+  GramPivCholCreate - Begin a factor of K = A without its ridge; it has no columns yet.
+
+  Collective on A.
+
+  @param[in]  A from GramMatCreate(), its profile of order 0; referenced
+  @param[out] p free with GramPivCholDestroy()
+
+  Pivots are drawn with probability d_i / sum d, where d is the diagonal of the residual K - F F', in rounds: 64 candidates
+  drawn independently, then each accepted with the probability that its d has left after those accepted before it. That
+  is the law of drawing one after another, at the speed of products of matrices. Nothing is known of the geometry,
+  and every residual is positive semidefinite up to rounding.
+
+  Random numbers come by counter, and pivots, F and d have the same bits on any number of ranks (all on the same kind of
+  processor with the same BLAS): rows are computed in chunks cut at multiples of 256 of the curve, so a rank also
+  computes up to 255 rows of each neighbour's, and d is summed in integers.
+
+  Memory: 8 (n_local + 510) (r + 63) bytes, r the largest rank asked for, of which the operating system hands out what
+  is reached; 64 (r + 64) numbers while a round lasts.
+
+  Source: E. Epperly, J. Tropp, R. Webber, Embrace rejection: kernel matrix approximation by accelerated randomly
+  pivoted Cholesky, arXiv 2410.03969.
+
+  Errors: PETSC_ERR_ARG_WRONG when the profile is only conditionally positive definite.
+**/
+PetscErrorCode GramPivCholCreate(Mat A, GramPivChol *p);
+PetscErrorCode GramPivCholDestroy(GramPivChol *p);
+
+/**
+  GramPivCholGrow - Append columns until there are rank of them, or the trace of the residual is at most tolerance, or
+  no d_i is above 1e-14 k(x, x), where pivots would be rounding.
+
+  Collective. Look at GramPivCholGetFactor() for the rank reached; a lower one than there is changes nothing.
+
+  Growing in steps gives the bits of growing at once, and tolerance is looked at between rounds only: what a round
+  accepted beyond rank is kept for the next call. The trace leaves out d_i <= 1e-14 k(x, x), which nothing can reduce.
+
+  Cost of going from rank s to r: N (r^2 - s^2) multiply-adds and N (r - s) profile evaluations over all ranks, 64 r
+  numbers to every rank and five collectives a round; a round accepts most of its 64 unless d is concentrated on
+  fewer points than that.
+**/
+PetscErrorCode GramPivCholGrow(GramPivChol p, PetscInt rank, PetscReal tolerance);
+
+/* F, column-major [n_local][r] with leading dimension ldf, rows laid out as A; owned by p and good until it grows. Any
+   output may be NULL. Not collective. */
+PetscErrorCode GramPivCholGetFactor(GramPivChol p, PetscInt *r, const PetscReal **F, PetscInt *ldf);
+
+/* pivots [r]: rows of A on the curve, the same on all ranks, owned by p; least: the smallest F[pivot of j][j]^2, 0 when
+   r = 0. Any output may be NULL. Not collective. */
+PetscErrorCode GramPivCholGetPivots(GramPivChol p, const PetscInt **pivots, PetscReal *least);
+
+/* d [n_local], the diagonal of K - F F': never negative, 0 at pivots; owned by p. Not collective. */
+PetscErrorCode GramPivCholGetResidual(GramPivChol p, const PetscReal **d);
+
+/**
+  GramPivCholEstimate - Estimate lambda_max(K - F_r F_r'), F_r the first r columns, from 64 sampled rows of the residual.
+
+  Collective.
+
+  @param[in]  r      0 .. the rank reached
+  @param[out] lambda min(largest sum of magnitudes of a row, sqrt(N / 64) sigma_max of the rows); the same on all ranks
+
+  An estimate, not a bound: when the residual is concentrated on a few points that the sample misses, it can be anything
+  below. The rows are the same for every r. Exact for N that the sample covers.
+
+  Cost: 64 N (r + 33) multiply-adds and 64 N profile evaluations over all ranks.
+**/
+PetscErrorCode GramPivCholEstimate(GramPivChol p, PetscInt r, PetscReal *lambda);

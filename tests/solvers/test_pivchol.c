@@ -1,0 +1,238 @@
+static const char help[] =
+    "A partial Cholesky leaves a positive semidefinite residual with the diagonal it says, near the best of "
+    "its rank,\n"
+    "the same on any number of ranks and in any number of steps, and ends where the matrix does.\n";
+
+#include "../check.h"
+#include "gram_mat.h"
+#include "pivchol.h"
+
+#include <petscblaslapack.h>
+
+typedef struct {
+  const char *name;
+  PetscInt    n, dim, copies; /* every point that many times */
+  const char *type;
+  PetscReal   nu, length, amplitude, alpha;
+  PetscInt    rank;
+  PetscInt    most; /* rank that is there to find, 0: all that is asked for */
+} Case;
+
+static const Case cases[] = {
+    {"exponential, line", 400, 1, 1, "exponential", 0, 0.3, 1, 1e-3, 150, 0},
+    {"exponential, plane", 401, 2, 1, "exponential", 0, 0.1, 3, 1e4, 200, 0},
+    {"matern, cube", 390, 3, 1, "matern", 1.5, 0.5, 0.1, 0, 130, 0},
+    {"matern 7/2, line", 400, 1, 1, "matern", 3.5, 0.2, 1, 1e-6, 60, 0},
+    {"gaussian, plane", 400, 2, 1, "gaussian", 0, 0.1, 1, 1e-6, 100, 0},
+    {"gaussian, wide", 400, 2, 1, "gaussian", 0, 0.3, 2, 1e-6, 400, 200},
+    {"gaussian, wide line", 400, 1, 1, "gaussian", 0, 0.3, 1, 0, 400, 40},
+    {"four of each", 400, 2, 4, "exponential", 0, 0.5, 1, 0.1, 400, 100},
+    {"all of it", 300, 2, 1, "exponential", 0, 0.5, 1, 0.1, 300, 0},
+    {"one point", 70, 2, 70, "exponential", 0, 0.5, 1, 0.1, 70, 1},
+    {"three points", 3, 2, 1, "matern", 2.5, 0.5, 1, 0.1, 3, 0},
+};
+
+static PetscErrorCode Problem(MPI_Comm comm, const Case *c, GramBackend *backend, GramPoints *X, Mat *A)
+{
+  GramKernel  kernel;
+  PetscMPIInt rank;
+  PetscReal  *x;
+  PetscBool   found;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  PetscCall(PetscMalloc1(c->n * c->dim, &x));
+  for (PetscInt i = 0; i < c->n * c->dim; i++)
+    x[i] = CheckUniform(1, (uint64_t)(i / c->dim % (c->n / c->copies) * c->dim + i % c->dim));
+  PetscCall(GramKernelSetFromOptions(comm, c->dim, &kernel));
+  PetscCall(GramKernelSetType(&kernel, c->type, c->nu, &found));
+  for (PetscInt k = 0; k < c->dim; k++) kernel.length_scale[k] = c->length;
+  kernel.amplitude = c->amplitude;
+  kernel.alpha     = c->alpha;
+  PetscCall(GramBackendCreate(comm, "cpu", GRAM_DOUBLE, backend));
+  PetscCall(GramPointsCreate(comm, c->dim, rank ? 0 : c->n, x, kernel.length_scale, 1, X));
+  PetscCall(GramMatCreate(*X, &kernel, *backend, A));
+  PetscCall(PetscFree(x));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* r [n][n] = K - F_r F_r' on one rank; F [n][r] */
+static PetscErrorCode Residual(Mat A, PetscReal k0, PetscInt n, PetscInt r, const PetscReal *F, PetscInt ldf,
+                               PetscReal *R)
+{
+  const PetscReal one = 1, minus = -1;
+  PetscBLASInt    m = (PetscBLASInt)n, l = (PetscBLASInt)r, ld = (PetscBLASInt)ldf;
+  PetscInt       *index;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMalloc1(n, &index));
+  for (PetscInt i = 0; i < n; i++) index[i] = i;
+  PetscCall(GramMatGetEntries(A, n, index, n, index, R, n));
+  for (PetscInt i = 0; i < n; i++) R[GramAt(i, n, i)] = k0;
+  if (r) PetscCallBLAS("BLASgemm", BLASgemm_("N", "T", &m, &m, &l, &minus, F, &ld, F, &ld, &one, R, &m));
+  PetscCall(PetscFree(index));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* ascending; R is overwritten */
+static PetscErrorCode Eigenvalues(PetscInt n, PetscReal *R, PetscReal *values)
+{
+  PetscBLASInt m = (PetscBLASInt)n, lwork = 64 * m + 64, info;
+  PetscReal   *work;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMalloc1(lwork, &work));
+  PetscCallBLAS("LAPACKsyev", LAPACKsyev_("N", "L", &m, R, &m, values, work, &lwork, &info));
+  CHECK(!info, "LAPACK syev: %d", (int)info);
+  PetscCall(PetscFree(work));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* What one rank holds against the dense matrix */
+static PetscErrorCode Dense(const Case *c, Mat A, GramPivChol p)
+{
+  const PetscReal  k0 = c->amplitude * c->amplitude, noise = (PetscReal)c->n * PETSC_MACHINE_EPSILON * k0;
+  const PetscReal *F, *d;
+  const PetscInt  *pivots;
+  PetscInt         r, ldf;
+  PetscReal       *R, *exact, *values, least, smallest = PETSC_MAX_REAL, trace = 0, best = 0, lambda;
+
+  PetscFunctionBegin;
+  PetscCall(GramPivCholGetFactor(p, &r, &F, &ldf));
+  PetscCall(GramPivCholGetPivots(p, &pivots, &least));
+  PetscCall(GramPivCholGetResidual(p, &d));
+  PetscCall(PetscMalloc3(GramAt(c->n, c->n, 0), &R, c->n, &exact, c->n, &values));
+  PetscCall(Residual(A, k0, c->n, 0, NULL, 1, R));
+  PetscCall(Eigenvalues(c->n, R, exact));
+  PetscCall(Residual(A, k0, c->n, r, F, ldf, R));
+  for (PetscInt i = 0; i < c->n; i++) {
+    trace += d[i];
+    CHECK(d[i] >= 0, "%s: d[%d] = %g", c->name, (int)i, d[i]);
+    /* r squares that add up to k0 */
+    CHECK(PetscAbsReal(R[GramAt(i, c->n, i)] - d[i]) <= noise, "%s: residual %g, d[%d] = %g", c->name,
+          R[GramAt(i, c->n, i)], (int)i, d[i]);
+  }
+  for (PetscInt j = 0; j < r; j++) {
+    const PetscReal pivot = F[GramAt(j, ldf, pivots[j])];
+
+    CHECK(d[pivots[j]] == 0, "%s: %g at a pivot", c->name, d[pivots[j]]);
+    for (PetscInt k = 0; k < j; k++)
+      CHECK(pivots[j] != pivots[k], "%s: pivot %d twice", c->name, (int)pivots[j]);
+    smallest = PetscMin(smallest, pivot * pivot);
+  }
+  /* near the end values are rounding of k0 that the two forms do not share */
+  CHECK(PetscAbsReal(least - smallest) <= 1e-12 * least + noise, "%s: smallest pivot %g, not %g", c->name,
+        least, smallest);
+  CHECK(least > 1e-14 * k0, "%s: smallest pivot %g", c->name, least);
+  PetscCall(Eigenvalues(c->n, R, values));
+  /* eigenvalues of K reach n k0 and LAPACK's are good to eps of that; an exhausted residual is rounding below the
+     pivots, up to 1e-14 k0 an entry */
+  CHECK(values[0] >= -(r < c->rank ? (PetscReal)c->n * 1e-14 * k0 : noise),
+        "%s: eigenvalue %g of the residual", c->name, values[0]);
+  for (PetscInt i = 0; i < c->n - r / 2; i++) best += PetscMax(exact[i], 0);
+  /* half the rank at three times the error is less than what theory has in the mean; deterministic here */
+  CHECK(trace <= 3 * best + noise, "%s: trace %g of the residual, best of rank %d %g", c->name, trace,
+        (int)(r / 2), best);
+
+  for (PetscInt k = 0; k <= r; k += PetscMax(1, r / 3)) {
+    PetscCall(GramPivCholEstimate(p, k, &lambda));
+    PetscCall(Residual(A, k0, c->n, k, F, ldf, R));
+    PetscCall(Eigenvalues(c->n, R, values));
+    if (values[c->n - 1] <= 100 * noise) continue;
+    CHECK(lambda >= values[c->n - 1] / 2 && lambda <= 4 * values[c->n - 1], "%s, rank %d: lambda %g, not %g",
+          c->name, (int)k, lambda, values[c->n - 1]);
+  }
+  PetscCall(PetscFree3(R, exact, values));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* rows of q that begin at row start of p, bit by bit */
+static PetscErrorCode Same(const Case *c, const char *what, GramPivChol p, GramPivChol q, PetscInt start,
+                           PetscInt n)
+{
+  const PetscReal *F, *G, *d, *e;
+  const PetscInt  *s, *t;
+  PetscInt         r, u, ldf, ldg, same = 0;
+
+  PetscFunctionBegin;
+  PetscCall(GramPivCholGetFactor(p, &r, &F, &ldf));
+  PetscCall(GramPivCholGetFactor(q, &u, &G, &ldg));
+  PetscCall(GramPivCholGetPivots(p, &s, NULL));
+  PetscCall(GramPivCholGetPivots(q, &t, NULL));
+  PetscCall(GramPivCholGetResidual(p, &d));
+  PetscCall(GramPivCholGetResidual(q, &e));
+  CHECK(r == u, "%s, %s: rank %d, not %d", c->name, what, (int)u, (int)r);
+  if (r != u) PetscFunctionReturn(PETSC_SUCCESS);
+  while (same < r && s[same] == t[same]) same++;
+  CHECK(same == r, "%s, %s: pivots differ from %d on, of %d", c->name, what, (int)same, (int)r);
+  for (PetscInt j = 0; j <= r && n; j++) {
+    const PetscReal *f = j < r ? F + GramAt(j, ldf, start) : d + start,
+                    *g = j < r ? G + GramAt(j, ldg, 0) : e;
+
+    if (memcmp(f, g, (size_t)n * sizeof *f)) {
+      CHECK(0, "%s, %s: bits differ from column %d on, of %d", c->name, what, (int)j, (int)r);
+      break;
+    }
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Try(const Case *c)
+{
+  GramBackend one, all;
+  GramPoints  X_one, X_all;
+  GramPivChol p, steps, q;
+  Mat         A_one, A_all;
+  PetscMPIInt rank;
+  PetscInt    r, start, end;
+  PetscReal   here, there;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_rank(PETSC_COMM_WORLD, &rank));
+  PetscCall(Problem(PETSC_COMM_SELF, c, &one, &X_one, &A_one));
+  PetscCall(Problem(PETSC_COMM_WORLD, c, &all, &X_all, &A_all));
+  PetscCall(GramPivCholCreate(A_one, &p));
+  PetscCall(GramPivCholCreate(A_one, &steps));
+  PetscCall(GramPivCholCreate(A_all, &q));
+
+  PetscCall(GramPivCholGrow(p, c->rank, 0));
+  PetscCall(GramPivCholGetFactor(p, &r, NULL, NULL));
+  CHECK(c->most ? r <= c->most : r == c->rank, "%s: rank %d", c->name, (int)r);
+  if (!rank) PetscCall(Dense(c, A_one, p));
+
+  for (PetscInt k = 0; k <= c->rank; k += PetscMax(1, c->rank / 7)) {
+    PetscCall(GramPivCholGrow(steps, k, 0));
+    PetscCall(GramPivCholGetFactor(steps, &r, NULL, NULL));
+    CHECK(c->most ? r <= k : r == k, "%s: rank %d of %d", c->name, (int)r, (int)k);
+  }
+  PetscCall(GramPivCholGrow(steps, c->rank, 0));
+  PetscCall(Same(c, "in steps", p, steps, 0, c->n));
+
+  PetscCall(GramPivCholGrow(q, c->rank, 0));
+  PetscCall(MatGetOwnershipRange(A_all, &start, &end));
+  PetscCall(Same(c, "on all ranks", p, q, start, end - start));
+  PetscCall(GramPivCholGetFactor(p, &r, NULL, NULL));
+  PetscCall(GramPivCholEstimate(p, r / 2, &here));
+  PetscCall(GramPivCholEstimate(q, r / 2, &there));
+  CHECK(PetscAbsReal(here - there) <= 1e-12 * here + 1e-14 * c->amplitude * c->amplitude,
+        "%s: lambda %g on one rank, %g on all", c->name, here, there);
+
+  PetscCall(GramPivCholDestroy(&p));
+  PetscCall(GramPivCholDestroy(&steps));
+  PetscCall(GramPivCholDestroy(&q));
+  PetscCall(MatDestroy(&A_one));
+  PetscCall(MatDestroy(&A_all));
+  PetscCall(GramPointsDestroy(&X_one));
+  PetscCall(GramPointsDestroy(&X_all));
+  PetscCall(GramBackendDestroy(&one));
+  PetscCall(GramBackendDestroy(&all));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+int main(int argc, char **argv)
+{
+  PetscCall(PetscInitialize(&argc, &argv, NULL, help));
+  for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) PetscCall(Try(cases + k));
+  PetscCall(PetscFinalize());
+  return check_failures != 0;
+}
