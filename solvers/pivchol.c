@@ -59,7 +59,7 @@ PetscErrorCode GramPivCholCreate(Mat A, GramPivChol *pivchol)
   PetscCall(MatGetSize(A, &p->n, NULL));
   PetscCall(MatGetOwnershipRange(A, &p->start, &end));
   p->n_local = end - p->start;
-  p->first   = p->start - p->start % CHUNK;
+  p->first   = p->start - (p->n_local ? p->start % CHUNK : 0);
   p->rows    = p->n_local ? PetscMin(p->n, end + (CHUNK - end % CHUNK) % CHUNK) - p->first : 0;
   PetscCall(PetscMalloc2(p->rows, &p->d, p->n_local, &p->sums));
   for (PetscInt i = 0; i < p->rows; i++) p->d[i] = p->diagonal;

@@ -177,6 +177,33 @@ static PetscErrorCode Same(const Case *c, const char *what, GramPivChol p, GramP
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* Ends by the trace, and asking again changes nothing */
+static PetscErrorCode Tolerance(const Case *c, Mat A)
+{
+  const PetscReal  tolerance = 0.05 * (PetscReal)c->n * c->amplitude * c->amplitude;
+  const PetscReal *d;
+  PetscReal        trace = 0;
+  PetscInt         r, again, n;
+  GramPivChol      p;
+
+  PetscFunctionBegin;
+  PetscCall(MatGetLocalSize(A, &n, NULL));
+  PetscCall(GramPivCholCreate(A, &p));
+  PetscCall(GramPivCholGrow(p, c->n, tolerance));
+  PetscCall(GramPivCholGetFactor(p, &r, NULL, NULL));
+  PetscCall(GramPivCholGetResidual(p, &d));
+  for (PetscInt i = 0; i < n; i++) trace += d[i];
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &trace, 1, MPIU_REAL, MPI_SUM, PETSC_COMM_WORLD));
+  CHECK(r > 0 && trace <= tolerance, "%s: trace %g after %d columns, not %g", c->name, trace, (int)r,
+        tolerance);
+  PetscCall(GramPivCholGrow(p, r / 2, 0));
+  PetscCall(GramPivCholGrow(p, c->n, tolerance));
+  PetscCall(GramPivCholGetFactor(p, &again, NULL, NULL));
+  CHECK(again == r, "%s: rank %d, then %d", c->name, (int)r, (int)again);
+  PetscCall(GramPivCholDestroy(&p));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 static PetscErrorCode Try(const Case *c)
 {
   GramBackend one, all;
@@ -216,6 +243,8 @@ static PetscErrorCode Try(const Case *c)
   PetscCall(GramPivCholEstimate(q, r / 2, &there));
   CHECK(PetscAbsReal(here - there) <= 1e-12 * here + 1e-14 * c->amplitude * c->amplitude,
         "%s: lambda %g on one rank, %g on all", c->name, here, there);
+
+  PetscCall(Tolerance(c, A_all));
 
   PetscCall(GramPivCholDestroy(&p));
   PetscCall(GramPivCholDestroy(&steps));
