@@ -1,0 +1,638 @@
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <petscsf.h>
+#include <petscblaslapack.h>
+
+#include "vecchia.h"
+
+#define LEVELS    40 /* of the voxel hierarchy */
+#define HASH_SEED 77
+#define LEAF \
+  16 /* points of a leaf of the search tree, at most: one register holds a part of each coordinate */
+#define PANEL  64            /* columns of F that travel at once */
+#define LATEST PETSC_MAX_INT /* a position after all others */
+
+struct _p_GramVecchia {
+  GramPoints points; /* borrowed */
+  MPI_Comm   comm;
+  PetscReal  scale[GRAM_MAX_DIM];
+  PetscInt   dim, n, n_local, start;
+  PetscInt  *order, *position; /* [n] and its inverse */
+  PetscInt   m;
+  PetscInt  *columns; /* [n_local][m], of each row the first min(m, position) */
+};
+
+static PetscLogEvent GRAM_VoxelOrder, GRAM_Neighbours, GRAM_Vecchia;
+
+static PetscErrorCode RegisterEvents(void)
+{
+  PetscFunctionBegin;
+  if (GRAM_VoxelOrder) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscLogEventRegister("GramVoxelOrder", MAT_CLASSID, &GRAM_VoxelOrder));
+  PetscCall(PetscLogEventRegister("GramNeighbours", MAT_CLASSID, &GRAM_Neighbours));
+  PetscCall(PetscLogEventRegister("GramVecchia", MAT_CLASSID, &GRAM_Vecchia));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* ---- the order */
+
+typedef struct {
+  uint64_t hash;
+  PetscInt level, index;
+} Ranked;
+
+/* Splitmix64 (Steele, Lea, Flood 2014) by counter: a bijection, so that no two points have the same hash. */
+static uint64_t Hash(uint64_t i)
+{
+  uint64_t z = HASH_SEED + (i + 1) * 0x9E3779B97F4A7C15u;
+
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+
+static int RankedCompare(const void *a_any, const void *b_any)
+{
+  const Ranked *a = (const Ranked *)a_any, *b = (const Ranked *)b_any;
+
+  if (a->level != b->level) return a->level < b->level ? -1 : 1;
+  return a->hash < b->hash ? -1 : a->hash > b->hash;
+}
+
+/* The cube of the grid: its corner, and cells of the finest level per unit length (0: all points coincide). */
+typedef struct {
+  PetscReal lower[GRAM_MAX_DIM], per_unit;
+} Cube;
+
+static Cube CubeAround(PetscInt dim, PetscInt n, const PetscReal *x)
+{
+  Cube      cube;
+  PetscReal width = 0;
+
+  for (PetscInt c = 0; c < dim; c++) {
+    PetscReal upper = x[c];
+
+    cube.lower[c] = x[c];
+    for (PetscInt i = 1; i < n; i++) {
+      cube.lower[c] = PetscMin(cube.lower[c], x[GramAt(i, dim, c)]);
+      upper         = PetscMax(upper, x[GramAt(i, dim, c)]);
+    }
+    width = PetscMax(width, upper - cube.lower[c]);
+  }
+  cube.per_unit = width > 0 ? (PetscReal)((uint64_t)1 << (LEVELS - 1)) / (width * (1 + 1e-12)) : 0;
+  return cube;
+}
+
+/* The points of upper cells go last: returns how many are in lower ones. */
+static PetscInt Split(const Cube *cube, PetscInt dim, const PetscReal *x, PetscInt level, PetscInt axis,
+                      PetscInt n, Ranked p[])
+{
+  PetscInt left = 0, right = n;
+
+  while (left < right) {
+    const uint64_t cell =
+        (uint64_t)((x[GramAt(p[left].index, dim, axis)] - cube->lower[axis]) * cube->per_unit);
+
+    if (cell >> (LEVELS - 1 - level) & 1) {
+      const Ranked upper = p[--right];
+
+      p[right] = p[left];
+      p[left]  = upper;
+    } else left++;
+  }
+  return left;
+}
+
+/* Halves of cells are descended depth first; the axes before axis are halved for this level already. */
+PetscErrorCode GramVoxelOrder(PetscInt dim, PetscInt n, const PetscReal *x, PetscInt order[])
+{
+  typedef struct {
+    PetscInt begin, end, level, axis;
+  } Cell;
+  Cube     cube;
+  Ranked  *p;
+  Cell    *stack;
+  PetscInt top = 0;
+
+  PetscFunctionBegin;
+  if (!n) PetscFunctionReturn(PETSC_SUCCESS);
+  cube = CubeAround(dim, n, x);
+  PetscCall(PetscMalloc2(n, &p, (LEVELS - 1) * dim + 2, &stack));
+  for (PetscInt i = 0; i < n; i++) p[i] = (Ranked){.hash = Hash((uint64_t)i), .level = LEVELS, .index = i};
+  stack[top++] = (Cell){.begin = 0, .end = n, .level = 0, .axis = dim};
+  while (top) {
+    Cell     cell = stack[--top];
+    PetscInt middle;
+
+    if (cell.axis == dim || cell.end - cell.begin == 1) { /* a whole cell: who has the least hash? */
+      Ranked *least = p + cell.begin;
+
+      for (PetscInt k = cell.begin + 1; k < cell.end; k++) {
+        if (p[k].hash < least->hash) least = p + k;
+      }
+      least->level = PetscMin(least->level, cell.level);
+      if (cell.end - cell.begin == 1 || cell.level == LEVELS - 1 || !(cube.per_unit > 0)) continue;
+      cell.level++;
+      cell.axis = 0;
+    }
+    middle = cell.begin + Split(&cube, dim, x, cell.level, cell.axis, cell.end - cell.begin, p + cell.begin);
+    cell.axis++;
+    if (middle < cell.end) stack[top++] = (Cell){middle, cell.end, cell.level, cell.axis};
+    if (middle > cell.begin) stack[top++] = (Cell){cell.begin, middle, cell.level, cell.axis};
+  }
+  qsort(p, (size_t)n, sizeof *p, RankedCompare);
+  for (PetscInt k = 0; k < n; k++) order[k] = p[k].index;
+  PetscCall(PetscFree2(p, stack));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* ---- neighbours */
+
+/*
+  Points are sorted along a curve already, so the tree is there: node 1 is all of it, the children 2 k and 2 k + 1 are the
+  halves of node k, and leaf b holds the points n b / n_leaves up to n (b + 1) / n_leaves. A packed Hilbert tree
+  (I. Kamel, C. Faloutsos, VLDB 1994) without any sorting; first prunes what comes later than the point that asks.
+*/
+typedef struct {
+  PetscInt   dim, n, n_leaves;
+  PetscInt  *first;    /* [2 n_leaves] least position below a node */
+  PetscReal *box;      /* [2 n_leaves][2][dim] lower and upper corner of what is below */
+  PetscReal *x;        /* [n_leaves][dim][LEAF] coordinates */
+  PetscInt  *position; /* [n_leaves][LEAF], LATEST where there is no point */
+} Tree;
+
+static PetscInt LeafBegin(const Tree *t, PetscInt leaf)
+{
+  return (PetscInt)((PetscInt64)t->n * leaf / t->n_leaves);
+}
+
+static PetscInt LeafOf(const Tree *t, PetscInt i)
+{
+  return (PetscInt)((((PetscInt64)i + 1) * t->n_leaves - 1) / t->n);
+}
+
+static PetscErrorCode TreeCreate(PetscInt dim, PetscInt n, const PetscReal *x, const PetscInt position[],
+                                 Tree *t)
+{
+  PetscFunctionBegin;
+  t->dim      = dim;
+  t->n        = n;
+  t->n_leaves = 1;
+  while ((PetscInt64)t->n_leaves * LEAF < n) t->n_leaves *= 2;
+  PetscCall(PetscMalloc2(2 * (size_t)t->n_leaves, &t->first, 4 * GramAt(t->n_leaves, dim, 0), &t->box));
+  PetscCall(
+      PetscCalloc2(GramAt(t->n_leaves, dim, 0) * LEAF, &t->x, GramAt(t->n_leaves, LEAF, 0), &t->position));
+  for (PetscInt node = 2 * t->n_leaves - 1; node; node--) {
+    PetscReal *lower = t->box + GramAt(node, 2 * dim, 0), *upper = lower + dim;
+
+    if (node >= t->n_leaves) {
+      const PetscInt leaf = node - t->n_leaves, begin = LeafBegin(t, leaf), end = LeafBegin(t, leaf + 1);
+
+      t->first[node] = LATEST;
+      for (PetscInt c = 0; c < dim; c++) lower[c] = PETSC_MAX_REAL, upper[c] = -PETSC_MAX_REAL;
+      for (PetscInt k = 0; k < LEAF; k++) {
+        t->position[leaf * LEAF + k] = k < end - begin ? position[begin + k] : LATEST;
+        if (k >= end - begin) continue;
+        t->first[node] = PetscMin(t->first[node], position[begin + k]);
+        for (PetscInt c = 0; c < dim; c++) {
+          const PetscReal value = x[GramAt(begin + k, dim, c)];
+
+          t->x[GramAt(leaf, dim, c) * LEAF + (size_t)k] = value;
+
+          lower[c] = PetscMin(lower[c], value);
+          upper[c] = PetscMax(upper[c], value);
+        }
+      }
+    } else {
+      const PetscReal *left = t->box + GramAt(2 * node, 2 * dim, 0), *right = left + 2 * dim;
+
+      t->first[node] = PetscMin(t->first[2 * node], t->first[2 * node + 1]);
+      for (PetscInt c = 0; c < dim; c++) lower[c] = PetscMin(left[c], right[c]);
+      for (PetscInt c = dim; c < 2 * dim; c++) lower[c] = PetscMax(left[c], right[c]);
+    }
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode TreeDestroy(Tree *t)
+{
+  PetscFunctionBegin;
+  PetscCall(PetscFree2(t->first, t->box));
+  PetscCall(PetscFree2(t->x, t->position));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+typedef struct {
+  PetscReal distance; /* squared */
+  PetscInt  position;
+} Candidate;
+
+static inline PetscBool Nearer(Candidate a, Candidate b)
+{
+  return (PetscBool)(a.distance < b.distance || (a.distance == b.distance && a.position < b.position));
+}
+
+/* The m nearest so far: a heap with the farthest on top, full from the start (of candidates at infinity). */
+typedef struct {
+  PetscInt         position; /* of the point that asks: only earlier ones count */
+  const PetscReal *x;
+  PetscInt         m;
+  Candidate       *heap; /* [m] */
+} Query;
+
+static void QueryOffer(Query *q, Candidate new)
+{
+  PetscInt k = 0;
+
+  for (PetscInt child; (child = 2 * k + 1) < q->m; k = child) {
+    if (child + 1 < q->m && Nearer(q->heap[child], q->heap[child + 1])) child++;
+    if (!Nearer(new, q->heap[child])) break;
+    q->heap[k] = q->heap[child];
+  }
+  q->heap[k] = new;
+}
+
+/* Rounded down: what a leaf finds is never nearer than its box. */
+static PetscReal BoxDistance(const Tree *t, PetscInt node, const PetscReal *x)
+{
+  const PetscReal *lower = t->box + GramAt(node, 2 * t->dim, 0), *upper = lower + t->dim;
+  PetscReal        sum = 0;
+
+  for (PetscInt c = 0; c < t->dim; c++) {
+    const PetscReal d = PetscMax(PetscMax(lower[c] - x[c], x[c] - upper[c]), 0);
+
+    sum += d * d;
+  }
+  return sum * (1 - 4 * GRAM_MAX_DIM * PETSC_MACHINE_EPSILON);
+}
+
+static void QueryLeaf(const Tree *t, PetscInt leaf, Query *q)
+{
+  const PetscReal *x              = t->x + GramAt(leaf, t->dim, 0) * LEAF;
+  const PetscInt  *position       = t->position + GramAt(leaf, LEAF, 0);
+  PetscReal        distance[LEAF] = {0};
+
+  for (PetscInt c = 0; c < t->dim; c++, x += LEAF) {
+    for (int k = 0; k < LEAF; k++) distance[k] += (x[k] - q->x[c]) * (x[k] - q->x[c]);
+  }
+  for (int k = 0; k < LEAF; k++) {
+    const Candidate candidate = {distance[k], position[k]};
+
+    if (position[k] < q->position && Nearer(candidate, q->heap[0])) QueryOffer(q, candidate);
+  }
+}
+
+static void QuerySubtree(const Tree *t, PetscInt root, Query *q)
+{
+  struct {
+    PetscInt  node;
+    PetscReal distance;
+  } stack[2 * 8 * sizeof(PetscInt)];
+  int top = 0;
+
+  if (t->first[root] >= q->position) return;
+  stack[top].node       = root;
+  stack[top++].distance = BoxDistance(t, root, q->x);
+  while (top) {
+    const PetscInt node = stack[--top].node, left = 2 * node;
+
+    if (stack[top].distance > q->heap[0].distance) continue;
+    if (node >= t->n_leaves) QueryLeaf(t, node - t->n_leaves, q);
+    else {
+      const PetscReal to_left = BoxDistance(t, left, q->x), to_right = BoxDistance(t, left + 1, q->x);
+      const int       nearer = to_right < to_left;
+
+      for (int turn = 0; turn < 2; turn++) { /* the nearer child goes on top */
+        const int child = turn ? nearer : 1 - nearer;
+
+        if (t->first[left + child] >= q->position) continue;
+        stack[top].node       = left + child;
+        stack[top++].distance = child ? to_right : to_left;
+      }
+    }
+  }
+}
+
+/* From the leaf of point i up: the other half of every node above it. */
+static void QueryRun(const Tree *t, PetscInt i, Query *q)
+{
+  PetscInt node = t->n_leaves + LeafOf(t, i);
+
+  for (PetscInt k = 0; k < q->m; k++) q->heap[k] = (Candidate){INFINITY, LATEST};
+  if (!q->m) return;
+  QueryLeaf(t, node - t->n_leaves, q);
+  for (; node > 1; node /= 2) QuerySubtree(t, node ^ 1, q);
+}
+
+PetscErrorCode GramVecchiaSetNeighbours(GramVecchia v, PetscInt m)
+{
+  PetscReal *x;
+  Tree       tree;
+  Query      query;
+
+  PetscFunctionBegin;
+  PetscCheck(m >= 0, v->comm, PETSC_ERR_ARG_OUTOFRANGE, "%" PetscInt_FMT " neighbours < 0", m);
+  PetscCall(PetscFree(v->columns));
+  v->m = PetscMax(PetscMin(m, v->n - 1), 0);
+  PetscCall(PetscMalloc1(GramAt(v->n_local, v->m, 0), &v->columns));
+  if (!v->m) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramPointsAllGather(v->points, v->scale, &x));
+  PetscCall(PetscLogEventBegin(GRAM_Neighbours, 0, 0, 0, 0));
+  PetscCall(TreeCreate(v->dim, v->n, x, v->position, &tree));
+  PetscCall(PetscMalloc1(v->m, &query.heap));
+  for (PetscInt i = v->start; i < v->start + v->n_local; i++) {
+    PetscInt *columns = v->columns + GramAt(i - v->start, v->m, 0);
+
+    query.position = v->position[i];
+    query.m        = PetscMin(v->m, query.position);
+    query.x        = x + GramAt(i, v->dim, 0);
+    QueryRun(&tree, i, &query);
+    for (PetscInt k = 0; k < query.m; k++) columns[k] = v->order[query.heap[k].position];
+    PetscCall(PetscSortInt(query.m, columns));
+  }
+  PetscCall(PetscFree(query.heap));
+  PetscCall(TreeDestroy(&tree));
+  PetscCall(PetscFree(x));
+  PetscCall(PetscLogEventEnd(GRAM_Neighbours, 0, 0, 0, 0));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramVecchiaGetNeighbours(GramVecchia v, PetscInt i, PetscInt *n, const PetscInt **columns)
+{
+  PetscFunctionBegin;
+  *n       = PetscMin(v->m, v->position[v->start + i]);
+  *columns = v->columns + GramAt(i, v->m, 0);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramVecchiaGetOrder(GramVecchia v, const PetscInt **order)
+{
+  PetscFunctionBegin;
+  *order = v->order;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramVecchiaCreate(GramPoints points, const PetscReal *scale, GramVecchia *vecchia)
+{
+  GramVecchia v;
+  PetscReal  *x;
+
+  PetscFunctionBegin;
+  PetscCall(RegisterEvents());
+  PetscCall(PetscNew(&v));
+  v->points = points;
+  PetscCall(GramPointsGetSizes(points, &v->comm, &v->dim, &v->n, &v->n_local, &v->start));
+  for (PetscInt c = 0; c < v->dim; c++) v->scale[c] = scale ? scale[c] : 1;
+  PetscCall(PetscMalloc2(v->n, &v->order, v->n, &v->position));
+  PetscCall(GramPointsAllGather(points, v->scale, &x));
+  PetscCall(PetscLogEventBegin(GRAM_VoxelOrder, 0, 0, 0, 0));
+  PetscCall(GramVoxelOrder(v->dim, v->n, x, v->order));
+  for (PetscInt k = 0; k < v->n; k++) v->position[v->order[k]] = k;
+  PetscCall(PetscLogEventEnd(GRAM_VoxelOrder, 0, 0, 0, 0));
+  PetscCall(PetscFree(x));
+  *vecchia = v;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramVecchiaDestroy(GramVecchia *vecchia)
+{
+  GramVecchia v = *vecchia;
+
+  PetscFunctionBegin;
+  if (!v) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscFree2(v->order, v->position));
+  PetscCall(PetscFree(v->columns));
+  PetscCall(PetscFree(*vecchia));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* ---- the factor */
+
+/* Rows of [F delta], r + 1 numbers: this rank's where the caller has them, those of neighbours elsewhere in halo. */
+typedef struct {
+  PetscInt         r, ldf;
+  const PetscReal *F, *delta;
+  PetscInt         n_halo;
+  PetscInt        *at;   /* [n] row of halo that holds a point of another rank */
+  PetscReal       *halo; /* [n_halo][r + 1] by columns */
+} Rows;
+
+static const PetscReal *RowsColumn(const Rows *rows, PetscInt c)
+{
+  return c < rows->r ? rows->F + GramAt(c, rows->ldf, 0) : rows->delta;
+}
+
+static inline PetscBool Owned(GramVecchia v, PetscInt j)
+{
+  return (PetscBool)(j >= v->start && j < v->start + v->n_local);
+}
+
+/* Which points of other ranks are neighbours here, ascending. */
+static PetscErrorCode HaloFind(GramVecchia v, Rows *rows, PetscInt **halo)
+{
+  PetscInt n = 0;
+
+  PetscFunctionBegin;
+  PetscCall(PetscCalloc1(v->n, &rows->at));
+  for (PetscInt i = 0; i < v->n_local; i++) {
+    const PetscInt *columns;
+    PetscInt        count;
+
+    PetscCall(GramVecchiaGetNeighbours(v, i, &count, &columns));
+    for (PetscInt k = 0; k < count; k++) {
+      if (Owned(v, columns[k])) continue;
+      n += !rows->at[columns[k]];
+      rows->at[columns[k]] = 1;
+    }
+  }
+  PetscCall(PetscMalloc1(n, halo));
+  rows->n_halo = 0;
+  for (PetscInt j = 0; j < v->n; j++) {
+    if (!rows->at[j]) continue;
+    rows->at[j]             = rows->n_halo;
+    (*halo)[rows->n_halo++] = j;
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* PANEL columns at a time, so that no second copy of F is needed. */
+static PetscErrorCode RowsCreate(GramVecchia v, PetscLayout layout, Rows *rows)
+{
+  PetscInt    *halo;
+  PetscSF      sf;
+  PetscReal   *mine, *theirs;
+  MPI_Datatype row;
+
+  PetscFunctionBegin;
+  PetscCall(HaloFind(v, rows, &halo));
+  PetscCall(PetscMalloc1(GramAt(rows->n_halo, rows->r + 1, 0), &rows->halo));
+  PetscCall(PetscSFCreate(v->comm, &sf));
+  PetscCall(PetscSFSetGraphLayout(sf, layout, rows->n_halo, NULL, PETSC_OWN_POINTER, halo));
+  PetscCall(PetscMalloc2(GramAt(v->n_local, PANEL, 0), &mine, GramAt(rows->n_halo, PANEL, 0), &theirs));
+  for (PetscInt c = 0; c <= rows->r; c += PANEL) {
+    const PetscInt width = PetscMin(PANEL, rows->r + 1 - c);
+
+    for (PetscInt k = 0; k < width; k++) {
+      const PetscReal *column = RowsColumn(rows, c + k);
+
+      for (PetscInt i = 0; i < v->n_local; i++) mine[GramAt(i, width, k)] = column[i];
+    }
+    PetscCallMPI(MPI_Type_contiguous((int)width, MPIU_REAL, &row));
+    PetscCallMPI(MPI_Type_commit(&row));
+    PetscCall(PetscSFBcastBegin(sf, row, mine, theirs, MPI_REPLACE));
+    PetscCall(PetscSFBcastEnd(sf, row, mine, theirs, MPI_REPLACE));
+    PetscCallMPI(MPI_Type_free(&row));
+    for (PetscInt k = 0; k < width; k++) {
+      PetscReal *column = rows->halo + GramAt(c + k, rows->n_halo, 0);
+
+      for (PetscInt i = 0; i < rows->n_halo; i++) column[i] = theirs[GramAt(i, width, k)];
+    }
+  }
+  PetscCall(PetscFree2(mine, theirs));
+  PetscCall(PetscSFDestroy(&sf));
+  PetscCall(PetscFree(halo));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode RowsDestroy(Rows *rows)
+{
+  PetscFunctionBegin;
+  PetscCall(PetscFree(rows->at));
+  PetscCall(PetscFree(rows->halo));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* f [n][r + 1] by columns: the rows J of [F delta] */
+static void RowsGather(GramVecchia v, const Rows *rows, PetscInt n, const PetscInt J[], PetscReal *f)
+{
+  for (PetscInt c = 0; c <= rows->r; c++, f += n) {
+    const PetscReal *own = RowsColumn(rows, c), *other = rows->halo + GramAt(c, rows->n_halo, 0);
+
+    for (PetscInt k = 0; k < n; k++) f[k] = Owned(v, J[k]) ? own[J[k] - v->start] : other[rows->at[J[k]]];
+  }
+}
+
+/* S (lower triangle) = K_JJ - F_J F_J' + diag(delta_J) + shift mean(diag S) I; kernel: mean of the diagonal of K */
+static PetscErrorCode Residual(Mat A, PetscReal alpha, PetscInt r, PetscInt n, const PetscInt J[],
+                               const PetscReal *f, PetscReal shift, PetscReal *S, PetscReal *kernel)
+{
+  const PetscReal    minus_one = -1, one = 1, *delta = f + GramAt(r, n, 0);
+  const PetscBLASInt rows = (PetscBLASInt)n, rank = (PetscBLASInt)r;
+  PetscReal          mean = 0;
+
+  PetscFunctionBegin;
+  PetscCall(GramMatGetEntries(A, n, J, n, J, S, n));
+  *kernel = 0;
+  for (PetscInt k = 0; k < n; k++) {
+    *kernel += S[GramAt(k, n, k)] / (PetscReal)n;
+    S[GramAt(k, n, k)] += delta[k] - alpha;
+  }
+  if (r) PetscCallBLAS("BLASsyrk", BLASsyrk_("L", "N", &rows, &rank, &minus_one, f, &rows, &one, S, &rows));
+  for (PetscInt k = 0; k < n; k++) mean += S[GramAt(k, n, k)] / (PetscReal)n;
+  for (PetscInt k = 0; k < n; k++)
+    S[GramAt(k, n, k)] += shift * PetscMax(mean, PETSC_MACHINE_EPSILON * *kernel);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* g = L^-T e_last with S = L L': then S g = e_last / g_last. Pivots below the rounding of K are noise: shift. */
+static PetscErrorCode Row(Mat A, PetscReal alpha, PetscInt r, PetscInt n, const PetscInt J[],
+                          const PetscReal *f, PetscReal *S, PetscReal *g, PetscBool *shifted)
+{
+  const PetscReal    unit = 1;
+  const PetscBLASInt rows = (PetscBLASInt)n, one = 1;
+  PetscReal          kernel = 0;
+
+  PetscFunctionBegin;
+  *shifted = PETSC_FALSE;
+  for (PetscReal shift = 0;; shift = shift > 0 ? 10 * shift : 1e-12) {
+    PetscBLASInt info;
+    PetscBool    sound;
+
+    PetscCheck(shift < 1e30, PETSC_COMM_SELF, PETSC_ERR_FP,
+               "Row %" PetscInt_FMT ": entries that are not finite", J[n - 1]);
+    PetscCall(Residual(A, alpha, r, n, J, f, shift, S, &kernel));
+    PetscCallBLAS("LAPACKpotrf", LAPACKpotrf_("L", &rows, S, &rows, &info));
+    sound = (PetscBool)!info;
+    for (PetscInt k = 0; k < n && sound; k++) {
+      const PetscReal root = S[GramAt(k, n, k)];
+
+      sound = (PetscBool)(root * root > (PetscReal)n * PETSC_MACHINE_EPSILON * kernel);
+    }
+    if (sound) break;
+    *shifted = PETSC_TRUE;
+  }
+  PetscCall(PetscArrayzero(g, n));
+  g[n - 1] = 1;
+  PetscCallBLAS("BLAStrsm", BLAStrsm_("L", "L", "T", "N", &rows, &one, &unit, S, &rows, g, &rows));
+  PetscCall(PetscLogFlops((PetscLogDouble)n * (PetscLogDouble)n * (r + n / 3.)));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Allocate(GramVecchia v, Mat A, Mat *G)
+{
+  PetscInt *diagonal, *other;
+
+  PetscFunctionBegin;
+  PetscCall(PetscCalloc2(v->n_local, &diagonal, v->n_local, &other));
+  for (PetscInt i = 0; i < v->n_local; i++) {
+    const PetscInt *columns;
+    PetscInt        count;
+
+    PetscCall(GramVecchiaGetNeighbours(v, i, &count, &columns));
+    diagonal[i] = 1;
+    for (PetscInt k = 0; k < count; k++) (*(Owned(v, columns[k]) ? diagonal + i : other + i))++;
+  }
+  PetscCall(MatCreate(PetscObjectComm((PetscObject)A), G));
+  PetscCall(MatSetSizes(*G, v->n_local, v->n_local, v->n, v->n));
+  PetscCall(MatSetType(*G, MATAIJ));
+  PetscCall(MatSeqAIJSetPreallocation(*G, 0, diagonal));
+  PetscCall(MatMPIAIJSetPreallocation(*G, 0, diagonal, 0, other));
+  PetscCall(MatSetOption(*G, MAT_NO_OFF_PROC_ENTRIES, PETSC_TRUE));
+  PetscCall(PetscFree2(diagonal, other));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramVecchiaFactor(GramVecchia v, Mat A, PetscInt r, const PetscReal *F, PetscInt ldf,
+                                 const PetscReal *delta, Mat *G, PetscReal *logdet, PetscInt *shifted)
+{
+  Rows        rows = {.r = r, .ldf = ldf, .F = F, .delta = delta};
+  GramKernel  kernel;
+  PetscLayout layout;
+  PetscInt   *J;
+  PetscReal  *f, *S, *g, sums[2] = {0, 0};
+
+  PetscFunctionBegin;
+  PetscCall(PetscLogEventBegin(GRAM_Vecchia, A, 0, 0, 0));
+  PetscCall(GramMatGetKernel(A, &kernel));
+  PetscCall(Allocate(v, A, G));
+  PetscCall(MatGetLayouts(*G, &layout, NULL));
+  PetscCall(RowsCreate(v, layout, &rows));
+  PetscCall(PetscMalloc4(v->m + 1, &J, GramAt(v->m + 1, r + 1, 0), &f, GramAt(v->m + 1, v->m + 1, 0), &S,
+                         v->m + 1, &g));
+  for (PetscInt i = 0; i < v->n_local; i++) {
+    const PetscInt  row = v->start + i;
+    const PetscInt *columns;
+    PetscInt        n;
+    PetscBool       mended;
+
+    PetscCall(GramVecchiaGetNeighbours(v, i, &n, &columns));
+    PetscCall(PetscArraycpy(J, columns, n));
+    J[n++] = row;
+    RowsGather(v, &rows, n, J, f);
+    PetscCall(Row(A, kernel.alpha, r, n, J, f, S, g, &mended));
+    PetscCall(MatSetValues(*G, 1, &row, n, J, g, INSERT_VALUES));
+    sums[0] -= 2 * PetscLogReal(g[n - 1]);
+    sums[1] += mended;
+  }
+  PetscCall(PetscFree4(J, f, S, g));
+  PetscCall(RowsDestroy(&rows));
+  PetscCall(MatAssemblyBegin(*G, MAT_FINAL_ASSEMBLY));
+  PetscCall(MatAssemblyEnd(*G, MAT_FINAL_ASSEMBLY));
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, sums, 2, MPIU_REAL, MPIU_SUM, v->comm));
+  *logdet = sums[0];
+  if (shifted) *shifted = (PetscInt)sums[1];
+  PetscCall(PetscLogEventEnd(GRAM_Vecchia, A, 0, 0, 0));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
