@@ -7,12 +7,11 @@
 
 #include "vecchia.h"
 
-#define LEVELS    40 /* of the voxel hierarchy */
-#define HASH_SEED 77
-#define LEAF \
-  16 /* points of a leaf of the search tree, at most: one register holds a part of each coordinate */
-#define PANEL  64            /* columns of F that travel at once */
-#define LATEST PETSC_MAX_INT /* a position after all others */
+#define LEVELS      40 /* of the voxel hierarchy */
+#define HASH_SEED   77
+#define LEAF        16                /* points of a leaf of the search tree, at most */
+#define LATEST      PETSC_MAX_INT     /* a position after all others */
+#define CACHE_BYTES ((size_t)1 << 25) /* of rows of F */
 
 struct _p_GramVecchia {
   GramPoints points; /* borrowed */
@@ -410,89 +409,112 @@ PetscErrorCode GramVecchiaDestroy(GramVecchia *vecchia)
 
 /* ---- the factor */
 
-/* Rows of [F delta], r + 1 numbers: this rank's where the caller has them, those of neighbours elsewhere in halo. */
+/* Rows of [F delta], r + 1 numbers each, contiguous: those of other ranks in halo, and what is needed now of this rank's,
+   which the caller has by columns, in a cache. */
 typedef struct {
   PetscInt         r, ldf;
   const PetscReal *F, *delta;
-  PetscInt         n_halo;
-  PetscInt        *at;   /* [n] row of halo that holds a point of another rank */
-  PetscReal       *halo; /* [n_halo][r + 1] by columns */
+  PetscInt        *at;             /* [n] row of halo or of cache that holds a point, -1: none does */
+  PetscReal       *halo, *cache;   /* [n_halo][r + 1], [capacity][r + 1] */
+  PetscInt         held, capacity; /* rows of the cache */
+  PetscInt        *holds;          /* [capacity] which they are */
 } Rows;
-
-static const PetscReal *RowsColumn(const Rows *rows, PetscInt c)
-{
-  return c < rows->r ? rows->F + GramAt(c, rows->ldf, 0) : rows->delta;
-}
 
 static inline PetscBool Owned(GramVecchia v, PetscInt j)
 {
   return (PetscBool)(j >= v->start && j < v->start + v->n_local);
 }
 
-/* Which points of other ranks are neighbours here, ascending. */
-static PetscErrorCode HaloFind(GramVecchia v, Rows *rows, PetscInt **halo)
+static void RowPack(const Rows *rows, PetscInt i, PetscReal *packed)
 {
-  PetscInt n = 0;
+  for (PetscInt c = 0; c < rows->r; c++) packed[c] = rows->F[GramAt(c, rows->ldf, i)];
+  packed[rows->r] = rows->delta[i];
+}
 
+/* Which points of other ranks are neighbours here, ascending: at says where in that list. */
+static PetscErrorCode HaloFind(GramVecchia v, PetscInt at[], PetscInt *n, PetscInt **halo)
+{
   PetscFunctionBegin;
-  PetscCall(PetscCalloc1(v->n, &rows->at));
+  for (PetscInt j = 0; j < v->n; j++) at[j] = -1;
+  *n = 0;
   for (PetscInt i = 0; i < v->n_local; i++) {
     const PetscInt *columns;
     PetscInt        count;
 
     PetscCall(GramVecchiaGetNeighbours(v, i, &count, &columns));
     for (PetscInt k = 0; k < count; k++) {
-      if (Owned(v, columns[k])) continue;
-      n += !rows->at[columns[k]];
-      rows->at[columns[k]] = 1;
+      if (Owned(v, columns[k]) || !at[columns[k]]) continue;
+      at[columns[k]] = 0;
+      (*n)++;
     }
   }
-  PetscCall(PetscMalloc1(n, halo));
-  rows->n_halo = 0;
+  PetscCall(PetscMalloc1(*n, halo));
+  *n = 0;
   for (PetscInt j = 0; j < v->n; j++) {
-    if (!rows->at[j]) continue;
-    rows->at[j]             = rows->n_halo;
-    (*halo)[rows->n_halo++] = j;
+    if (at[j] < 0) continue;
+    at[j]           = *n;
+    (*halo)[(*n)++] = j;
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* PANEL columns at a time, so that no second copy of F is needed. */
-static PetscErrorCode RowsCreate(GramVecchia v, PetscLayout layout, Rows *rows)
+/* Only the rows of this rank that others want are packed: the star forest that counts them becomes one of packed rows. */
+static PetscErrorCode HaloExchange(GramVecchia v, PetscLayout layout, PetscInt n_halo, const PetscInt halo[],
+                                   Rows *rows)
 {
-  PetscInt    *halo;
-  PetscSF      sf;
-  PetscReal   *mine, *theirs;
-  MPI_Datatype row;
+  PetscSF            sf;
+  const PetscInt    *wanted;
+  const PetscSFNode *owners;
+  PetscSFNode       *packed_owners;
+  PetscInt           n_packed = 0, *packed_at, *theirs;
+  PetscReal         *packed;
+  MPI_Datatype       row;
 
   PetscFunctionBegin;
-  PetscCall(HaloFind(v, rows, &halo));
-  PetscCall(PetscMalloc1(GramAt(rows->n_halo, rows->r + 1, 0), &rows->halo));
   PetscCall(PetscSFCreate(v->comm, &sf));
-  PetscCall(PetscSFSetGraphLayout(sf, layout, rows->n_halo, NULL, PETSC_OWN_POINTER, halo));
-  PetscCall(PetscMalloc2(GramAt(v->n_local, PANEL, 0), &mine, GramAt(rows->n_halo, PANEL, 0), &theirs));
-  for (PetscInt c = 0; c <= rows->r; c += PANEL) {
-    const PetscInt width = PetscMin(PANEL, rows->r + 1 - c);
-
-    for (PetscInt k = 0; k < width; k++) {
-      const PetscReal *column = RowsColumn(rows, c + k);
-
-      for (PetscInt i = 0; i < v->n_local; i++) mine[GramAt(i, width, k)] = column[i];
-    }
-    PetscCallMPI(MPI_Type_contiguous((int)width, MPIU_REAL, &row));
-    PetscCallMPI(MPI_Type_commit(&row));
-    PetscCall(PetscSFBcastBegin(sf, row, mine, theirs, MPI_REPLACE));
-    PetscCall(PetscSFBcastEnd(sf, row, mine, theirs, MPI_REPLACE));
-    PetscCallMPI(MPI_Type_free(&row));
-    for (PetscInt k = 0; k < width; k++) {
-      PetscReal *column = rows->halo + GramAt(c + k, rows->n_halo, 0);
-
-      for (PetscInt i = 0; i < rows->n_halo; i++) column[i] = theirs[GramAt(i, width, k)];
-    }
+  PetscCall(PetscSFSetGraphLayout(sf, layout, n_halo, NULL, PETSC_OWN_POINTER, halo));
+  PetscCall(PetscSFComputeDegreeBegin(sf, &wanted));
+  PetscCall(PetscSFComputeDegreeEnd(sf, &wanted));
+  PetscCall(PetscMalloc2(v->n_local, &packed_at, n_halo, &theirs));
+  for (PetscInt i = 0; i < v->n_local; i++) packed_at[i] = wanted[i] ? n_packed++ : -1;
+  PetscCall(PetscMalloc1(GramAt(n_packed, rows->r + 1, 0), &packed));
+  for (PetscInt i = 0; i < v->n_local; i++) {
+    if (packed_at[i] >= 0) RowPack(rows, i, packed + GramAt(packed_at[i], rows->r + 1, 0));
   }
-  PetscCall(PetscFree2(mine, theirs));
+  PetscCall(PetscSFBcastBegin(sf, MPIU_INT, packed_at, theirs, MPI_REPLACE));
+  PetscCall(PetscSFBcastEnd(sf, MPIU_INT, packed_at, theirs, MPI_REPLACE));
+  PetscCall(PetscSFGetGraph(sf, NULL, NULL, NULL, &owners));
+  PetscCall(PetscMalloc1(n_halo, &packed_owners));
+  for (PetscInt k = 0; k < n_halo; k++)
+    packed_owners[k] = (PetscSFNode){.rank = owners[k].rank, .index = theirs[k]};
+  PetscCall(PetscSFReset(sf));
+  PetscCall(PetscSFSetGraph(sf, n_packed, n_halo, NULL, PETSC_OWN_POINTER, packed_owners, PETSC_OWN_POINTER));
+
+  PetscCallMPI(MPI_Type_contiguous((int)rows->r + 1, MPIU_REAL, &row));
+  PetscCallMPI(MPI_Type_commit(&row));
+  PetscCall(PetscSFBcastBegin(sf, row, packed, rows->halo, MPI_REPLACE));
+  PetscCall(PetscSFBcastEnd(sf, row, packed, rows->halo, MPI_REPLACE));
+  PetscCallMPI(MPI_Type_free(&row));
+  PetscCall(PetscFree(packed));
+  PetscCall(PetscFree2(packed_at, theirs));
   PetscCall(PetscSFDestroy(&sf));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode RowsCreate(GramVecchia v, PetscLayout layout, Rows *rows)
+{
+  const PetscInt fit = (PetscInt)(CACHE_BYTES / sizeof(PetscReal) / ((size_t)rows->r + 1));
+  PetscInt      *halo, n_halo;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMalloc1(v->n, &rows->at));
+  PetscCall(HaloFind(v, rows->at, &n_halo, &halo));
+  PetscCall(PetscMalloc1(GramAt(n_halo, rows->r + 1, 0), &rows->halo));
+  PetscCall(HaloExchange(v, layout, n_halo, halo, rows));
   PetscCall(PetscFree(halo));
+  rows->held     = 0;
+  rows->capacity = PetscMin(PetscMax(fit, v->m + 1), v->n_local);
+  PetscCall(PetscMalloc2(GramAt(rows->capacity, rows->r + 1, 0), &rows->cache, rows->capacity, &rows->holds));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -501,25 +523,38 @@ static PetscErrorCode RowsDestroy(Rows *rows)
   PetscFunctionBegin;
   PetscCall(PetscFree(rows->at));
   PetscCall(PetscFree(rows->halo));
+  PetscCall(PetscFree2(rows->cache, rows->holds));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* f [n][r + 1] by columns: the rows J of [F delta] */
-static void RowsGather(GramVecchia v, const Rows *rows, PetscInt n, const PetscInt J[], PetscReal *f)
+/* f [n][r + 1] = the rows J of [F delta]. Points along the curve share neighbours: a full cache is simply emptied. */
+static PetscErrorCode RowsGather(GramVecchia v, Rows *rows, PetscInt n, const PetscInt J[], PetscReal *f)
 {
-  for (PetscInt c = 0; c <= rows->r; c++, f += n) {
-    const PetscReal *own = RowsColumn(rows, c), *other = rows->halo + GramAt(c, rows->n_halo, 0);
+  const PetscInt width = rows->r + 1;
 
-    for (PetscInt k = 0; k < n; k++) f[k] = Owned(v, J[k]) ? own[J[k] - v->start] : other[rows->at[J[k]]];
+  PetscFunctionBegin;
+  if (rows->held + n > rows->capacity) {
+    while (rows->held) rows->at[rows->holds[--rows->held]] = -1;
   }
+  for (PetscInt k = 0; k < n; k++, f += width) {
+    const PetscBool owned = Owned(v, J[k]);
+
+    if (owned && rows->at[J[k]] < 0) {
+      RowPack(rows, J[k] - v->start, rows->cache + GramAt(rows->held, width, 0));
+      rows->holds[rows->held] = J[k];
+      rows->at[J[k]]          = rows->held++;
+    }
+    PetscCall(PetscArraycpy(f, (owned ? rows->cache : rows->halo) + GramAt(rows->at[J[k]], width, 0), width));
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 /* S (lower triangle) = K_JJ - F_J F_J' + diag(delta_J) + shift mean(diag S) I; kernel: mean of the diagonal of K */
 static PetscErrorCode Residual(Mat A, PetscReal alpha, PetscInt r, PetscInt n, const PetscInt J[],
                                const PetscReal *f, PetscReal shift, PetscReal *S, PetscReal *kernel)
 {
-  const PetscReal    minus_one = -1, one = 1, *delta = f + GramAt(r, n, 0);
-  const PetscBLASInt rows = (PetscBLASInt)n, rank = (PetscBLASInt)r;
+  const PetscReal    minus_one = -1, one = 1, *delta = f + r;
+  const PetscBLASInt rows = (PetscBLASInt)n, rank = (PetscBLASInt)r, width = (PetscBLASInt)r + 1;
   PetscReal          mean = 0;
 
   PetscFunctionBegin;
@@ -527,9 +562,9 @@ static PetscErrorCode Residual(Mat A, PetscReal alpha, PetscInt r, PetscInt n, c
   *kernel = 0;
   for (PetscInt k = 0; k < n; k++) {
     *kernel += S[GramAt(k, n, k)] / (PetscReal)n;
-    S[GramAt(k, n, k)] += delta[k] - alpha;
+    S[GramAt(k, n, k)] += delta[GramAt(k, width, 0)] - alpha;
   }
-  if (r) PetscCallBLAS("BLASsyrk", BLASsyrk_("L", "N", &rows, &rank, &minus_one, f, &rows, &one, S, &rows));
+  if (r) PetscCallBLAS("BLASsyrk", BLASsyrk_("L", "T", &rows, &rank, &minus_one, f, &width, &one, S, &rows));
   for (PetscInt k = 0; k < n; k++) mean += S[GramAt(k, n, k)] / (PetscReal)n;
   for (PetscInt k = 0; k < n; k++)
     S[GramAt(k, n, k)] += shift * PetscMax(mean, PETSC_MACHINE_EPSILON * *kernel);
@@ -620,7 +655,7 @@ PetscErrorCode GramVecchiaFactor(GramVecchia v, Mat A, PetscInt r, const PetscRe
     PetscCall(GramVecchiaGetNeighbours(v, i, &n, &columns));
     PetscCall(PetscArraycpy(J, columns, n));
     J[n++] = row;
-    RowsGather(v, &rows, n, J, f);
+    PetscCall(RowsGather(v, &rows, n, J, f));
     PetscCall(Row(A, kernel.alpha, r, n, J, f, S, g, &mended));
     PetscCall(MatSetValues(*G, 1, &row, n, J, g, INSERT_VALUES));
     sums[0] -= 2 * PetscLogReal(g[n - 1]);

@@ -45,7 +45,7 @@ PetscErrorCode GramVecchiaDestroy(GramVecchia *vecchia);
   gets them all. Equal distances: the earlier point is nearer.
 
   Cost: O(log N + m) distances a row in few coordinates, up to N in many (some 8 and more), and one allgather of the
-  points. Memory: n_local m integers, and while it runs about (2 dim + 1) N numbers.
+  points. Memory: n_local m integers, and while it runs about 3 (dim + 1) N numbers.
 **/
 PetscErrorCode GramVecchiaSetNeighbours(GramVecchia vecchia, PetscInt m);
 
@@ -77,7 +77,7 @@ PetscErrorCode GramVecchiaGetOrder(GramVecchia vecchia, const PetscInt **order);
   least of 1e-12, 1e-11, ... times its mean that mends it.
 
   Cost: n_local (m^2 r + m^3 / 3) flops and n_local m^2 / 2 entries. What travels are the rows of F that other
-  ranks have as neighbours, once. Memory: 12 n_local (m + 1) bytes for G; 8 (r + 1) bytes for each row received.
+  ranks have as neighbours, once. Memory: 12 n_local (m + 1) bytes for G; 8 (r + 1) bytes for each row sent or received, and 32 MB.
 
   Sources: A. V. Vecchia, J. R. Statist. Soc. B 50 (1988) 297-312; L. Yu. Kolotilina, A. Yu. Yeremin, SIAM J. Matrix
   Anal. Appl. 14 (1993) 45-58; F. Schaefer, M. Katzfuss, H. Owhadi, SIAM J. Sci. Comput. 43 (2021) A2019-A2046.
