@@ -150,14 +150,15 @@ PetscErrorCode GramVoxelOrder(PetscInt dim, PetscInt n, const PetscReal *x, Pets
 /* ---- neighbours */
 
 /*
-  Points are sorted along a curve already, so the tree is there: node 1 is all of it, the children 2 k and 2 k + 1 are the
-  halves of node k, and leaf b holds the points n b / n_leaves up to n (b + 1) / n_leaves. A packed Hilbert tree
-  (I. Kamel, C. Faloutsos, VLDB 1994) without any sorting; first prunes what comes later than the point that asks.
+  Points are sorted along a curve already, so the tree is there: node 1 is all of it, 2 k and 2 k + 1 are the halves
+  of node k, and leaf b holds the points n b / n_leaves up to n (b + 1) / n_leaves. A packed Hilbert tree (I. Kamel,
+  C. Faloutsos, VLDB 1994) without any sorting; first prunes what comes later than the point that asks.
 */
 typedef struct {
-  PetscInt   dim, n, n_leaves;
-  PetscInt  *first;    /* [2 n_leaves] least position below a node */
-  PetscReal *box;      /* [2 n_leaves][2][dim] lower and upper corner of what is below */
+  PetscInt  dim, n, n_leaves;
+  PetscInt *first; /* [2 n_leaves] least position below a node */
+  PetscReal
+      *box; /* [n_leaves][dim][2][2] lower and upper corners of what is below, of both children together */
   PetscReal *x;        /* [n_leaves][dim][LEAF] coordinates */
   PetscInt  *position; /* [n_leaves][LEAF], LATEST where there is no point */
 } Tree;
@@ -172,6 +173,35 @@ static PetscInt LeafOf(const Tree *t, PetscInt i)
   return (PetscInt)((((PetscInt64)i + 1) * t->n_leaves - 1) / t->n);
 }
 
+/* lower corner in coordinate c; the upper one is two numbers on */
+static PetscReal *TreeBox(const Tree *t, PetscInt node, PetscInt c)
+{
+  return t->box + 4 * GramAt(node / 2, t->dim, c) + node % 2;
+}
+
+static void LeafFill(Tree *t, PetscInt leaf, const PetscReal *x, const PetscInt position[])
+{
+  const PetscInt node = t->n_leaves + leaf, begin = LeafBegin(t, leaf), n = LeafBegin(t, leaf + 1) - begin;
+
+  t->first[node] = LATEST;
+  for (PetscInt k = 0; k < LEAF; k++) {
+    t->position[GramAt(leaf, LEAF, k)] = k < n ? position[begin + k] : LATEST;
+    t->first[node]                     = PetscMin(t->first[node], t->position[GramAt(leaf, LEAF, k)]);
+  }
+  for (PetscInt c = 0; c < t->dim; c++) {
+    PetscReal *held = t->x + GramAt(leaf, t->dim, c) * LEAF, *box = TreeBox(t, node, c);
+
+    box[0] = PETSC_MAX_REAL;
+    box[2] = -PETSC_MAX_REAL;
+    for (PetscInt k = 0; k < n; k++) {
+      held[k] = x[GramAt(begin + k, t->dim, c)];
+      box[0]  = PetscMin(box[0], held[k]);
+      box[2]  = PetscMax(box[2], held[k]);
+    }
+    for (PetscInt k = n; k < LEAF; k++) held[k] = 0;
+  }
+}
+
 static PetscErrorCode TreeCreate(PetscInt dim, PetscInt n, const PetscReal *x, const PetscInt position[],
                                  Tree *t)
 {
@@ -182,34 +212,16 @@ static PetscErrorCode TreeCreate(PetscInt dim, PetscInt n, const PetscReal *x, c
   while ((PetscInt64)t->n_leaves * LEAF < n) t->n_leaves *= 2;
   PetscCall(PetscMalloc2(2 * (size_t)t->n_leaves, &t->first, 4 * GramAt(t->n_leaves, dim, 0), &t->box));
   PetscCall(
-      PetscCalloc2(GramAt(t->n_leaves, dim, 0) * LEAF, &t->x, GramAt(t->n_leaves, LEAF, 0), &t->position));
-  for (PetscInt node = 2 * t->n_leaves - 1; node; node--) {
-    PetscReal *lower = t->box + GramAt(node, 2 * dim, 0), *upper = lower + dim;
+      PetscMalloc2(GramAt(t->n_leaves, dim, 0) * LEAF, &t->x, GramAt(t->n_leaves, LEAF, 0), &t->position));
+  for (PetscInt leaf = 0; leaf < t->n_leaves; leaf++) LeafFill(t, leaf, x, position);
+  for (PetscInt node = t->n_leaves - 1; node; node--) {
+    t->first[node] = PetscMin(t->first[2 * node], t->first[2 * node + 1]);
+    for (PetscInt c = 0; c < dim; c++) {
+      const PetscReal *below = TreeBox(t, 2 * node, c);
+      PetscReal       *box   = TreeBox(t, node, c);
 
-    if (node >= t->n_leaves) {
-      const PetscInt leaf = node - t->n_leaves, begin = LeafBegin(t, leaf), end = LeafBegin(t, leaf + 1);
-
-      t->first[node] = LATEST;
-      for (PetscInt c = 0; c < dim; c++) lower[c] = PETSC_MAX_REAL, upper[c] = -PETSC_MAX_REAL;
-      for (PetscInt k = 0; k < LEAF; k++) {
-        t->position[leaf * LEAF + k] = k < end - begin ? position[begin + k] : LATEST;
-        if (k >= end - begin) continue;
-        t->first[node] = PetscMin(t->first[node], position[begin + k]);
-        for (PetscInt c = 0; c < dim; c++) {
-          const PetscReal value = x[GramAt(begin + k, dim, c)];
-
-          t->x[GramAt(leaf, dim, c) * LEAF + (size_t)k] = value;
-
-          lower[c] = PetscMin(lower[c], value);
-          upper[c] = PetscMax(upper[c], value);
-        }
-      }
-    } else {
-      const PetscReal *left = t->box + GramAt(2 * node, 2 * dim, 0), *right = left + 2 * dim;
-
-      t->first[node] = PetscMin(t->first[2 * node], t->first[2 * node + 1]);
-      for (PetscInt c = 0; c < dim; c++) lower[c] = PetscMin(left[c], right[c]);
-      for (PetscInt c = dim; c < 2 * dim; c++) lower[c] = PetscMax(left[c], right[c]);
+      box[0] = PetscMin(below[0], below[1]);
+      box[2] = PetscMax(below[2], below[3]);
     }
   }
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -253,28 +265,36 @@ static void QueryOffer(Query *q, Candidate new)
   q->heap[k] = new;
 }
 
-/* Rounded down: what a leaf finds is never nearer than its box. */
-static PetscReal BoxDistance(const Tree *t, PetscInt node, const PetscReal *x)
+/* To the boxes of a node's children; rounded down, so that no leaf finds what is nearer than its box. */
+static inline void BoxDistances(const Tree *t, PetscInt node, const PetscReal *restrict x,
+                                PetscReal distance[2])
 {
-  const PetscReal *lower = t->box + GramAt(node, 2 * t->dim, 0), *upper = lower + t->dim;
-  PetscReal        sum = 0;
+  const PetscReal *restrict box = TreeBox(t, 2 * node, 0);
+  PetscReal sum[2]              = {0, 0};
 
-  for (PetscInt c = 0; c < t->dim; c++) {
-    const PetscReal d = PetscMax(PetscMax(lower[c] - x[c], x[c] - upper[c]), 0);
+  for (PetscInt c = 0; c < t->dim; c++, box += 4) {
+    for (int k = 0; k < 2; k++) {
+      const PetscReal below = box[k] - x[c], above = x[c] - box[2 + k];
+      const PetscReal most = below > above ? below : above, d = most > 0. ? most : 0.;
 
-    sum += d * d;
+      sum[k] += d * d;
+    }
   }
-  return sum * (1 - 4 * GRAM_MAX_DIM * PETSC_MACHINE_EPSILON);
+  for (int k = 0; k < 2; k++) distance[k] = sum[k] * (1 - 4 * GRAM_MAX_DIM * PETSC_MACHINE_EPSILON);
 }
 
 static void QueryLeaf(const Tree *t, PetscInt leaf, Query *q)
 {
-  const PetscReal *x              = t->x + GramAt(leaf, t->dim, 0) * LEAF;
-  const PetscInt  *position       = t->position + GramAt(leaf, LEAF, 0);
-  PetscReal        distance[LEAF] = {0};
+  const PetscReal *restrict x       = t->x + GramAt(leaf, t->dim, 0) * LEAF;
+  const PetscInt *restrict position = t->position + GramAt(leaf, LEAF, 0);
+  PetscReal distance[LEAF];
 
-  for (PetscInt c = 0; c < t->dim; c++, x += LEAF) {
-    for (int k = 0; k < LEAF; k++) distance[k] += (x[k] - q->x[c]) * (x[k] - q->x[c]);
+  for (int k = 0; k < LEAF; k++) distance[k] = (x[k] - q->x[0]) * (x[k] - q->x[0]);
+  for (PetscInt c = 1; c < t->dim; c++) {
+    const PetscReal xc = q->x[c];
+
+    x += LEAF;
+    for (int k = 0; k < LEAF; k++) distance[k] += (x[k] - xc) * (x[k] - xc);
   }
   for (int k = 0; k < LEAF; k++) {
     const Candidate candidate = {distance[k], position[k]};
@@ -283,32 +303,34 @@ static void QueryLeaf(const Tree *t, PetscInt leaf, Query *q)
   }
 }
 
-static void QuerySubtree(const Tree *t, PetscInt root, Query *q)
+static void QuerySubtree(const Tree *t, PetscInt root, PetscReal distance, Query *q)
 {
   struct {
     PetscInt  node;
     PetscReal distance;
-  } stack[2 * 8 * sizeof(PetscInt)];
+  } stack[8 * sizeof(PetscInt)]; /* one a level, and the last two */
   int top = 0;
 
   if (t->first[root] >= q->position) return;
   stack[top].node       = root;
-  stack[top++].distance = BoxDistance(t, root, q->x);
+  stack[top++].distance = distance;
   while (top) {
-    const PetscInt node = stack[--top].node, left = 2 * node;
+    const PetscInt node = stack[--top].node;
 
     if (stack[top].distance > q->heap[0].distance) continue;
     if (node >= t->n_leaves) QueryLeaf(t, node - t->n_leaves, q);
     else {
-      const PetscReal to_left = BoxDistance(t, left, q->x), to_right = BoxDistance(t, left + 1, q->x);
-      const int       nearer = to_right < to_left;
+      PetscReal to[2];
+      int       nearer;
 
+      BoxDistances(t, node, q->x, to);
+      nearer = to[1] < to[0];
       for (int turn = 0; turn < 2; turn++) { /* the nearer child goes on top */
         const int child = turn ? nearer : 1 - nearer;
 
-        if (t->first[left + child] >= q->position) continue;
-        stack[top].node       = left + child;
-        stack[top++].distance = child ? to_right : to_left;
+        if (t->first[2 * node + child] >= q->position || to[child] > q->heap[0].distance) continue;
+        stack[top].node       = 2 * node + child;
+        stack[top++].distance = to[child];
       }
     }
   }
@@ -322,7 +344,12 @@ static void QueryRun(const Tree *t, PetscInt i, Query *q)
   for (PetscInt k = 0; k < q->m; k++) q->heap[k] = (Candidate){INFINITY, LATEST};
   if (!q->m) return;
   QueryLeaf(t, node - t->n_leaves, q);
-  for (; node > 1; node /= 2) QuerySubtree(t, node ^ 1, q);
+  for (; node > 1; node /= 2) {
+    PetscReal to[2];
+
+    BoxDistances(t, node / 2, q->x, to);
+    QuerySubtree(t, node ^ 1, to[(node ^ 1) & 1], q);
+  }
 }
 
 PetscErrorCode GramVecchiaSetNeighbours(GramVecchia v, PetscInt m)
@@ -409,8 +436,8 @@ PetscErrorCode GramVecchiaDestroy(GramVecchia *vecchia)
 
 /* ---- the factor */
 
-/* Rows of [F delta], r + 1 numbers each, contiguous: those of other ranks in halo, and what is needed now of this rank's,
-   which the caller has by columns, in a cache. */
+/* Rows of [F delta], r + 1 numbers each, contiguous: those of other ranks in halo; of this rank's, which the caller has
+   by columns, what is needed now in a cache. */
 typedef struct {
   PetscInt         r, ldf;
   const PetscReal *F, *delta;
@@ -458,7 +485,7 @@ static PetscErrorCode HaloFind(GramVecchia v, PetscInt at[], PetscInt *n, PetscI
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* Only the rows of this rank that others want are packed: the star forest that counts them becomes one of packed rows. */
+/* Only the rows of this rank that others want are packed: the forest that counts them becomes one of packed rows. */
 static PetscErrorCode HaloExchange(GramVecchia v, PetscLayout layout, PetscInt n_halo, const PetscInt halo[],
                                    Rows *rows)
 {

@@ -63,7 +63,7 @@ PetscErrorCode GramVecchiaGetOrder(GramVecchia vecchia, const PetscInt **order);
   @param[in]  A       from GramMatCreate() of the same points: K + alpha I, of which only entries are asked for
   @param[in]  r       columns of F, may be 0
   @param[in]  F       [n_local][r] by columns of leading dimension ldf, K - F F' positive semidefinite but for rounding
-  @param[in]  delta   [n_local] diagonal of the residual kernel: the ridge
+  @param[in]  delta   [n_local] diagonal of the residual kernel: the ridge, at least something where K - F F' is 0 (landmarks)
   @param[out] G       N x N MATAIJ, rows laid out as A; free with MatDestroy()
   @param[out] logdet  log det (G' G)^-1 = -2 sum_i log G_ii, the same on all ranks
   @param[out] shifted rows of all ranks whose block was not numerically positive definite, or NULL
@@ -76,8 +76,9 @@ PetscErrorCode GramVecchiaGetOrder(GramVecchia vecchia, const PetscInt **order);
   Where a pivot of S_JJ is lost in the rounding of K (duplicates without ridge), the diagonal of S_JJ is shifted by the
   least of 1e-12, 1e-11, ... times its mean that mends it.
 
-  Cost: n_local (m^2 r + m^3 / 3) flops and n_local m^2 / 2 entries. What travels are the rows of F that other
-  ranks have as neighbours, once. Memory: 12 n_local (m + 1) bytes for G; 8 (r + 1) bytes for each row sent or received, and 32 MB.
+  Cost: n_local (m^2 r + m^3 / 3) flops and n_local m^2 entries. What travels are the rows of F that other ranks
+  have as neighbours, once. Memory: 12 n_local (m + 1) bytes for G; meanwhile 4 N bytes, 8 (r + 1) for each row sent
+  or received, and 32 MB.
 
   Sources: A. V. Vecchia, J. R. Statist. Soc. B 50 (1988) 297-312; L. Yu. Kolotilina, A. Yu. Yeremin, SIAM J. Matrix
   Anal. Appl. 14 (1993) 45-58; F. Schaefer, M. Katzfuss, H. Owhadi, SIAM J. Sci. Comput. 43 (2021) A2019-A2046.

@@ -96,7 +96,7 @@ static PetscErrorCode OrderPlain(PetscInt dim, PetscInt n, const PetscReal *x, P
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* The first 2^(l dim) points at least fill the cells of level l: nothing is farther from them than a cell's diagonal. */
+/* The first 2^(l dim) points have all cells of level l: nothing is farther from them than a cell's diagonal. */
 static PetscErrorCode Order(int kind, PetscInt dim, PetscInt n)
 {
   GramPoints  points;
