@@ -63,7 +63,7 @@ PetscErrorCode GramVecchiaGetOrder(GramVecchia vecchia, const PetscInt **order);
   @param[in]  A       from GramMatCreate() of the same points: K + alpha I, of which only entries are asked for
   @param[in]  r       columns of F, may be 0
   @param[in]  F       [n_local][r] by columns of leading dimension ldf, K - F F' positive semidefinite but for rounding
-  @param[in]  delta   [n_local] diagonal of the residual kernel: the ridge, at least something where K - F F' is 0 (landmarks)
+  @param[in]  delta   [n_local] added to K - F F': the ridge, and positive at landmarks even without one
   @param[out] G       N x N MATAIJ, rows laid out as A; free with MatDestroy()
   @param[out] logdet  log det (G' G)^-1 = -2 sum_i log G_ii, the same on all ranks
   @param[out] shifted rows of all ranks whose block was not numerically positive definite, or NULL
