@@ -317,6 +317,11 @@ static PetscErrorCode CasePrint(MPI_Comm comm, const GramPlan *plan, const Case 
     GramJsonAddNumber(&json, "solve_seconds", c->report.solve_seconds);
     GramJsonAddText(&json, "method", c->report.method == GRAM_SOLVE_DIRECT ? "direct" : "iterative");
     GramJsonAddNumber(&json, "iterations", (PetscReal)c->report.iterations);
+    if (c->report.pc[0]) {
+      GramJsonAddText(&json, "pc", c->report.pc);
+      GramJsonAddNumber(&json, "pc_rank", (PetscReal)c->report.pc_rank);
+      GramJsonAddNumber(&json, "pc_neighbors", (PetscReal)c->report.pc_neighbors);
+    }
     GramJsonAddNumber(&json, "exact_from", (PetscReal)c->report.exact_from);
     GramJsonAddNumber(&json, "relative_residual", c->report.relative_residual);
     GramJsonAddBool(&json, "converged", c->report.converged);

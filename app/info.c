@@ -53,7 +53,7 @@ static PetscErrorCode SayRegistered(MPI_Comm comm)
       GramSay(comm, "kernels", "%s", GRAM_RADIAL_LIST(INFO_KERNEL) "(matern with nu 0.5 is exponential)"));
   PetscCall(
       GramSay(comm, "solvers", "direct; iterative: any KSP of PETSc (cg, fcg, pipecg, minres, gmres, ...)"));
-  PetscCall(GramSay(comm, "pc", "none, jacobi"));
+  PetscCall(GramSay(comm, "pc", "lrv (low rank and local residual), none, jacobi"));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -58,6 +58,10 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramDataset *targets, const
                     "%s on %" PetscInt_FMT " rank%s, %s (%s), %s: %s, %" PetscInt_FMT " iterations",
                     run->method, run->ranks, run->ranks == 1 ? "" : "s", run->backend, detail, run->precision,
                     run->converged ? "converged" : "NOT CONVERGED", run->iterations));
+  if (run->pc && run->pc_rank + run->pc_neighbors > 0)
+    PetscCall(GramSay(comm, "pc", "%s, rank %" PetscInt_FMT ", %" PetscInt_FMT " neighbours", run->pc,
+                      run->pc_rank, run->pc_neighbors));
+  else if (run->pc) PetscCall(GramSay(comm, "pc", "%s", run->pc));
   PetscCall(GramSay(comm, "residual", "%.3e relative, backward error %.1e (%s)",
                     (double)run->relative_residual, (double)run->backward_error, run->reason));
   if (run->exact_from >= 0 && strcmp(run->precision, "double") != 0)
@@ -152,10 +156,13 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
   model.x_file   = data.x_file;
   PetscCall(PetscMalloc1((size_t)data.n_local * (size_t)data.q, &model.coefficients));
   PetscCall(GramPanelToInput(X, C, model.coefficients));
-  run.method     = report.method == GRAM_SOLVE_DIRECT ? "direct" : "iterative";
-  run.reason     = report.reason;
-  run.iterations = report.iterations;
-  run.exact_from = report.exact_from;
+  run.method       = report.method == GRAM_SOLVE_DIRECT ? "direct" : "iterative";
+  run.reason       = report.reason;
+  run.iterations   = report.iterations;
+  run.exact_from   = report.exact_from;
+  run.pc           = report.pc[0] ? report.pc : NULL;
+  run.pc_rank      = report.pc_rank;
+  run.pc_neighbors = report.pc_neighbors;
   run.converged = *converged = report.converged;
   run.relative_residual      = report.relative_residual;
   run.backward_error         = report.backward_error;

@@ -285,7 +285,7 @@ PetscErrorCode GramRunWrite(GramH5 file, MPI_Comm comm, const GramRun *run)
     const char *name, *text;
   } texts[] = {{"verb", run->verb},       {"version", run->version}, {"git", run->git},
                {"options", run->options}, {"backend", run->backend}, {"precision", run->precision},
-               {"method", run->method},   {"reason", run->reason}};
+               {"method", run->method},   {"reason", run->reason},   {"pc", run->pc}};
   const struct {
     const char *name;
     PetscReal   value;
@@ -303,6 +303,10 @@ PetscErrorCode GramRunWrite(GramH5 file, MPI_Comm comm, const GramRun *run)
   PetscCall(GramH5WriteInt(file, "run", "iterations", run->iterations));
   PetscCall(GramH5WriteInt(file, "run", "converged", run->converged));
   PetscCall(GramH5WriteInt(file, "run", "exact_from", run->exact_from));
+  if (run->pc) {
+    PetscCall(GramH5WriteInt(file, "run", "pc_rank", run->pc_rank));
+    PetscCall(GramH5WriteInt(file, "run", "pc_neighbors", run->pc_neighbors));
+  }
   for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(numbers); i++) {
     PetscCall(GramH5WriteReals(file, "run", numbers[i].name, 0, &numbers[i].value));
   }

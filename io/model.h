@@ -18,7 +18,7 @@ typedef struct {
 
 /* How a result came about: group "run". */
 typedef struct {
-  const char    *verb, *version, *git, *options, *backend, *precision, *method, *reason;
+  const char    *verb, *version, *git, *options, *backend, *precision, *method, *reason, *pc;
   PetscInt       ranks, iterations;
   PetscBool      converged;
   PetscReal      relative_residual, backward_error;
@@ -27,7 +27,8 @@ typedef struct {
   PetscLogDouble read_seconds, setup_seconds, solve_seconds, predict_seconds, total_seconds;
   PetscLogDouble pairs_per_second, peak_memory_bytes; /* summed over ranks */
   PetscReal      skipped_fraction;                    /* of the pairs, by -product_tolerance */
-  PetscInt       exact_from; /* iterations before double and all tiles took over, -1: never */
+  PetscInt       exact_from;            /* iterations before double and all tiles took over, -1: never */
+  PetscInt       pc_rank, pc_neighbors; /* of pc lrv */
 } GramRun;
 
 /**

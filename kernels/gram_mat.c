@@ -21,6 +21,7 @@ typedef struct {
 
 typedef struct {
   MPI_Comm      comm;
+  GramPoints    points; /* borrowed */
   GramKernel    kernel;
   GramPrecision precision;
   GramSchedule  schedule;
@@ -778,6 +779,7 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
   PetscCall(GramScheduleFromOptions(s->comm, &s->schedule));
   PetscCall(GramBackendGetInfo(backend, NULL, NULL, &s->precision));
   s->backend = backend;
+  s->points  = points;
   s->kernel  = *kernel;
   s->square  = (PetscBool)!targets;
   s->m_local = s->n_local;
@@ -901,6 +903,16 @@ PetscErrorCode GramMatGetKernel(Mat A, GramKernel *kernel)
   PetscFunctionBegin;
   PetscCall(MatShellGetContext(A, &s));
   *kernel = s->kernel;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramMatGetPoints(Mat A, GramPoints *points)
+{
+  GramShell *s;
+
+  PetscFunctionBegin;
+  PetscCall(MatShellGetContext(A, &s));
+  *points = s->points;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

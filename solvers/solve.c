@@ -2,6 +2,7 @@
 #include <petsctime.h>
 
 #include "direct.h"
+#include "lrv.h"
 #include "memory.h"
 #include "progress.h"
 #include "solve.h"
@@ -37,9 +38,11 @@ typedef struct {
       best; /* the norm to reach in this KSPSolve(), or the factor by which; the least seen */
   PetscInt  since_best;
   PetscBool stagnated;
-  PetscBool refine;    /* A is less than the true operator, and so are its corrections */
-  Vec       x_best;    /* the iterate to hand out when the last one turns out worse */
-  PetscReal norm_best; /* of its residual */
+  PetscReal start;       /* norm at the beginning of this KSPSolve() */
+  PetscBool grows, slow; /* lrv may grow yet; it should */
+  PetscBool refine;      /* A is less than the true operator, and so are its corrections */
+  Vec       x_best;      /* the iterate to hand out when the last one turns out worse */
+  PetscReal norm_best;   /* of its residual */
 } Watch;
 
 static PetscErrorCode HistoryAdd(Watch *w, PetscReal relative)
@@ -74,16 +77,28 @@ static PetscErrorCode Monitor(KSP ksp, PetscInt it, PetscReal norm, void *ctx)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* iterations in all at the mean rate so far */
+static PetscReal Predicted(const Watch *w, PetscInt it, PetscReal norm)
+{
+  return norm < w->start ? it * PetscLogReal(w->target / w->start) / PetscLogReal(norm / w->start)
+                         : PETSC_MAX_REAL;
+}
+
 /* PETSc's own test, and patience that ends. */
 static PetscErrorCode Converged(KSP ksp, PetscInt it, PetscReal norm, KSPConvergedReason *reason, void *ctx)
 {
   Watch *w = (Watch *)ctx;
 
   PetscFunctionBegin;
+  if (it == 0) w->start = norm;
   if (it == 0 && w->factor > 0) w->target = w->factor * norm;
   if (PetscIsInfOrNanReal(norm)) *reason = KSP_DIVERGED_NANORINF;
   else if (norm <= w->target) *reason = KSP_CONVERGED_RTOL;
-  else if (norm < w->best) {
+  else if (w->grows && (it == GRAM_SOLVE_SLOW / 3 || it == 2 * GRAM_SOLVE_SLOW / 3) &&
+           Predicted(w, it, norm) > GRAM_SOLVE_SLOW) {
+    w->slow = PETSC_TRUE;
+    *reason = KSP_CONVERGED_ITS;
+  } else if (norm < w->best) {
     w->best       = norm;
     w->since_best = 0;
   } else if (++w->since_best > GRAM_SOLVE_PATIENCE) {
@@ -108,10 +123,11 @@ static PetscErrorCode DefaultNorm(KSP ksp)
 
 static PetscErrorCode KSPCreateGram(Mat A, KSP *ksp)
 {
-  PetscReal rtol, atol;
-  PetscInt  max_it;
-  PetscBool chosen;
-  PC        pc;
+  PetscReal    rtol, atol;
+  PetscInt     max_it;
+  PetscBool    chosen;
+  PC           pc;
+  GramSchedule schedule;
 
   PetscFunctionBegin;
   PetscCall(KSPCreate(PetscObjectComm((PetscObject)A), ksp));
@@ -119,7 +135,9 @@ static PetscErrorCode KSPCreateGram(Mat A, KSP *ksp)
   PetscCall(KSPSetType(*ksp, KSPCG));
   PetscCall(KSPSetTolerances(*ksp, 1e-8, 0, PETSC_DEFAULT, 10000));
   PetscCall(KSPGetPC(*ksp, &pc));
-  PetscCall(PCSetType(pc, PCNONE));
+  PetscCall(GramPCRegister());
+  PetscCall(GramScheduleFromOptions(PetscObjectComm((PetscObject)A), &schedule));
+  PetscCall(PCSetType(pc, schedule.reproducible ? PCNONE : "lrv"));
   PetscCall(KSPSetFromOptions(*ksp));
   PetscCall(KSPGetTolerances(*ksp, &rtol, &atol, NULL, &max_it));
   GramCheckInput(rtol >= 0 && rtol < 1, PetscObjectComm((PetscObject)A), "ksp.rtol: %.6g is not in [0, 1)",
@@ -268,6 +286,7 @@ static PetscErrorCode Attempt(KSP ksp, Vec b, Vec x, PetscBool from_x, Watch *w,
   GramMatStats begin, end;
   PetscInt     its;
   Mat          A;
+  PC           pc;
 
   PetscFunctionBegin;
   w->best       = PETSC_MAX_REAL;
@@ -283,6 +302,11 @@ static PetscErrorCode Attempt(KSP ksp, Vec b, Vec x, PetscBool from_x, Watch *w,
   PetscCall(KSPGetIterationNumber(ksp, &its));
   w->report->iterations += end.products - begin.products;
   w->left -= PetscMin(w->left, its);
+  if (!w->slow) PetscFunctionReturn(PETSC_SUCCESS);
+  w->slow = PETSC_FALSE;
+  PetscCall(KSPGetPC(ksp, &pc));
+  PetscCall(GramPCLRVGrow(pc, &w->grows));
+  PetscCall(Attempt(ksp, b, x, PETSC_TRUE, w, reason)); /* from where it is */
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -361,7 +385,7 @@ static PetscErrorCode SolveColumn(KSP ksp, Vec b, Vec x, PetscReal rtol, PetscRe
 {
   KSPConvergedReason ksp_reason = KSP_DIVERGED_ITS;
   PetscBool          refined = w->refine, done = PETSC_FALSE;
-  Mat                A;
+  Mat                A, P;
   Vec                r;
 
   PetscFunctionBegin;
@@ -382,7 +406,8 @@ static PetscErrorCode SolveColumn(KSP ksp, Vec b, Vec x, PetscReal rtol, PetscRe
     if (!done && w->left > 0) {
       w->refine             = PETSC_FALSE;
       w->report->exact_from = w->report->iterations;
-      PetscCall(KSPSetOperators(ksp, w->norms->A_true, w->norms->A_true));
+      PetscCall(KSPGetOperators(ksp, NULL, &P));
+      PetscCall(KSPSetOperators(ksp, w->norms->A_true, P));
     }
   }
   PetscCall(KSPGetOperators(ksp, &A, NULL));
@@ -400,7 +425,7 @@ static PetscErrorCode SolveColumn(KSP ksp, Vec b, Vec x, PetscReal rtol, PetscRe
 static PetscErrorCode SolveIterative(KSP ksp, Norms *norms, PetscBool refine, Mat Y, Mat C, PetscInt q,
                                      const PetscReal tolerance[2], const PetscReal *scale, GramReport *report)
 {
-  Watch w = {.report = report, .norms = norms, .q = q, .refine = refine};
+  Watch w = {.report = report, .norms = norms, .q = q, .refine = refine, .grows = PETSC_TRUE};
 
   PetscFunctionBegin;
   PetscCall(KSPGetTolerances(ksp, NULL, NULL, NULL, &w.max_it));
@@ -697,6 +722,27 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* what the preconditioner was in the end, and the seconds it took to set up, each time */
+static PetscErrorCode PreconditionerReport(KSP ksp, GramReport *report)
+{
+  PetscBool      lrv;
+  PetscLogDouble seconds;
+  PCType         type;
+  PC             pc;
+
+  PetscFunctionBegin;
+  if (report->method == GRAM_SOLVE_DIRECT) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(KSPGetPC(ksp, &pc));
+  PetscCall(PCGetType(pc, &type));
+  PetscCall(PetscStrncpy(report->pc, type, sizeof report->pc));
+  PetscCall(PCViewFromOptions(pc, NULL, "-pc_view"));
+  PetscCall(PetscStrcmp(type, "lrv", &lrv));
+  if (!lrv) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramPCLRVGetInfo(pc, &report->pc_rank, &report->pc_neighbors, &report->pc_alpha, NULL, &seconds));
+  report->setup_seconds += seconds;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report)
 {
   PetscReal     tolerance[2], *scale; /* rtol, atol; of each column */
@@ -732,6 +778,7 @@ PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report)
   else
     PetscCall(SolveIterative(ksp, &norms, (PetscBool)(A != A_true && precision != GRAM_SINGLE), B, *C, q,
                              tolerance, scale, report));
+  PetscCall(PreconditionerReport(ksp, report));
   PetscCall(Certify(&norms, q, tolerance, scale, report));
   PetscCall(PetscTimeAdd(&report->solve_seconds));
   report->solve_seconds -= report->setup_seconds;

@@ -20,8 +20,11 @@ typedef struct {
   PetscReal       backward_error;    /* largest of ||b - A x||_2 / (||A||_1 ||x||_2 + ||b||_2) */
   PetscReal       norm_A;            /* ||A||_1 */
   PetscInt        exact_from;        /* iterations before A_true took over from A; -1: it did not have to */
-  PetscInt        n_history;         /* entries of history */
-  PetscReal      *history;           /* see GramSolve(); on all ranks */
+  char            pc[32];            /* the preconditioner, "" for direct */
+  PetscInt        pc_rank, pc_neighbors; /* of lrv, as they were in the end */
+  PetscReal       pc_alpha;              /* the ridge in its diagonal */
+  PetscInt        n_history;             /* entries of history */
+  PetscReal      *history;               /* see GramSolve(); on all ranks */
   PetscLogDouble  setup_seconds, solve_seconds;
   PetscLogDouble  pairs_per_second; /* M N products / seconds in products, of both operators; 0 without any */
 } GramReport;
@@ -53,7 +56,8 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
   Options: -solve_method (auto, iterative, direct); auto is direct up to GRAM_SOLVE_DIRECT_MAX points, with memory
   permitting, and iterative for -product_reproducible, which refuses direct: a factorisation depends on the ranks.
   -ksp_* and -pc_* configure the KSP; defaults: cg on the unpreconditioned norm, rtol 1e-8, 10 000 iterations,
-  pc none.
+  pc lrv (lrv.h), none for -product_reproducible, whose bits must not depend on the ranks. When the mean rate of the first
+  15 or 30 iterations says that more than GRAM_SOLVE_SLOW will be needed, lrv grows, and the KSP goes on from where it is.
 
   iterative: one column after the other, each with at most -ksp_max_it iterations in all. When the recomputed
   residual misses the tolerance that the recursion claims, the KSP restarts from the current x while that halves
@@ -98,6 +102,7 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, PetscInt n,
 
 #define GRAM_SOLVE_DIRECT_MAX 8000
 #define GRAM_SOLVE_PATIENCE   2000
+#define GRAM_SOLVE_SLOW       45
 
 PetscErrorCode GramReportClear(GramReport *report);
 

@@ -1,0 +1,464 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include <petsc/private/pcimpl.h>
+#include <petscblaslapack.h>
+#include <petsctime.h>
+
+#include "lrv.h"
+#include "memory.h"
+#include "pivchol.h"
+#include "vecchia.h"
+
+#define RANK_FIRST     16
+#define RANK_LEAST     128
+#define RANK_MOST      4000
+#define NEIGHBORS      30
+#define NEIGHBORS_MOST 120
+#define ALPHA_LEAST    1e-13 /* of k(x, x): what rounding leaves of a ridge */
+#define PIVOT_SHARE    1e-5  /* of the least pivot, at pivots */
+
+typedef struct {
+  PetscInt       rank, neighbors; /* asked for, -1: chosen here */
+  PetscInt       cap_r, cap_m;    /* of the automatic choice; doubled when it grows */
+  PetscInt       r, m;
+  Mat            A; /* the operator of chol */
+  GramPivChol    chol;
+  GramVecchia    vecchia;
+  Mat            G;     /* NULL: I / sqrt(alpha) */
+  PetscInt       n;     /* local rows */
+  PetscReal     *U, *w; /* [n][r] by columns, [r] s^2 / (1 + s^2) */
+  PetscReal     *t;     /* [r] */
+  Vec            y;
+  PetscReal      alpha, logdet;
+  PetscInt       shifted;
+  PetscLogDouble seconds;
+} LRV;
+
+static PetscErrorCode FactorsReset(LRV *lrv)
+{
+  PetscFunctionBegin;
+  PetscCall(MatDestroy(&lrv->G));
+  PetscCall(VecDestroy(&lrv->y));
+  PetscCall(PetscFree(lrv->U));
+  PetscCall(PetscFree2(lrv->w, lrv->t));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode PCReset_LRV(PC pc)
+{
+  LRV *lrv = (LRV *)pc->data;
+
+  PetscFunctionBegin;
+  PetscCall(FactorsReset(lrv));
+  PetscCall(GramPivCholDestroy(&lrv->chol));
+  PetscCall(GramVecchiaDestroy(&lrv->vecchia));
+  PetscCall(MatDestroy(&lrv->A));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode PCDestroy_LRV(PC pc)
+{
+  PetscFunctionBegin;
+  PetscCall(PCReset_LRV(pc));
+  PetscCall(PetscFree(pc->data));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscInt FirstRank(PetscInt n)
+{
+  return PetscMax(RANK_LEAST, PetscMin(RANK_MOST, (PetscInt)(4 * PetscSqrtReal((PetscReal)n))));
+}
+
+/* F, U and the vectors of G in its making: of n rows */
+static PetscLogDouble Bytes(PetscInt n, PetscInt r, PetscInt m)
+{
+  return (PetscLogDouble)n * (24.0 * (PetscLogDouble)r + 16.0 * (PetscLogDouble)(m + 1));
+}
+
+/* the cap, halved until a quarter of the memory holds it */
+static PetscErrorCode Limit(LRV *lrv)
+{
+  PetscLogDouble need, have;
+  PetscBool      fits = PETSC_FALSE;
+
+  PetscFunctionBegin;
+  while (!fits && lrv->cap_r > RANK_FIRST) {
+    PetscCall(GramMemoryFits(PetscObjectComm((PetscObject)lrv->A), 4 * Bytes(lrv->n, lrv->cap_r, lrv->cap_m),
+                             &fits, &need, &have));
+    if (!fits) lrv->cap_r /= 2;
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* r = 16, 32, ... until the residual is below alpha, where nothing local is left to do; else the cap, and neighbours */
+static PetscErrorCode Choose(LRV *lrv)
+{
+  PetscInt  rank = RANK_FIRST, reached;
+  PetscReal lambda;
+
+  PetscFunctionBegin;
+  lrv->m = lrv->neighbors >= 0 ? lrv->neighbors : lrv->cap_m;
+  if (lrv->rank >= 0) {
+    PetscCall(GramPivCholGrow(lrv->chol, lrv->rank, 0));
+    PetscCall(GramPivCholGetFactor(lrv->chol, &reached, NULL, NULL));
+    lrv->r = PetscMin(reached, lrv->rank);
+    PetscFunctionReturn(PETSC_SUCCESS);
+  }
+  while (PETSC_TRUE) {
+    PetscCall(GramPivCholGrow(lrv->chol, PetscMin(rank, lrv->cap_r), 0.01 * lrv->alpha));
+    PetscCall(GramPivCholGetFactor(lrv->chol, &reached, NULL, NULL));
+    lrv->r = PetscMin(rank, reached);
+    PetscCall(GramPivCholEstimate(lrv->chol, lrv->r, &lambda));
+    if (lambda <= lrv->alpha && lrv->neighbors < 0) lrv->m = 0;
+    if (lambda <= lrv->alpha || lrv->r < rank || rank >= lrv->cap_r) PetscFunctionReturn(PETSC_SUCCESS);
+    rank = PetscMin(2 * rank, lrv->cap_r);
+  }
+}
+
+/* the sparse factor of the residual, or its diagonal */
+static PetscErrorCode Local(LRV *lrv)
+{
+  const PetscReal *F;
+  const PetscInt  *pivots;
+  PetscReal       *delta, least;
+  PetscInt         ldf, start, end, n;
+
+  PetscFunctionBegin;
+  PetscCall(MatGetOwnershipRange(lrv->A, &start, &end));
+  PetscCall(MatGetSize(lrv->A, &n, NULL));
+  lrv->logdet = (PetscReal)n * PetscLogReal(lrv->alpha);
+  if (lrv->m == 0) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramPivCholGetFactor(lrv->chol, NULL, &F, &ldf));
+  PetscCall(GramPivCholGetPivots(lrv->chol, &pivots, &least));
+  PetscCall(PetscMalloc1(end - start, &delta));
+  for (PetscInt i = 0; i < end - start; i++) delta[i] = lrv->alpha;
+  for (PetscInt j = 0; j < lrv->r; j++) {
+    if (pivots[j] >= start && pivots[j] < end)
+      delta[pivots[j] - start] = PetscMax(lrv->alpha, PIVOT_SHARE * least);
+  }
+  PetscCall(
+      GramVecchiaFactor(lrv->vecchia, lrv->A, lrv->r, F, ldf, delta, &lrv->G, &lrv->logdet, &lrv->shifted));
+  PetscCall(PetscFree(delta));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* W = G F, by columns */
+static PetscErrorCode Whiten(LRV *lrv)
+{
+  const PetscReal *F;
+  PetscInt         ldf;
+  Vec              f, g;
+
+  PetscFunctionBegin;
+  PetscCall(GramPivCholGetFactor(lrv->chol, NULL, &F, &ldf));
+  PetscCall(PetscMalloc1((size_t)lrv->n * (size_t)lrv->r, &lrv->U));
+  for (PetscInt j = 0; j < lrv->r; j++) {
+    PetscReal *column = lrv->U + GramAt(j, lrv->n, 0);
+
+    if (!lrv->G) {
+      for (PetscInt i = 0; i < lrv->n; i++) column[i] = F[GramAt(j, ldf, i)] / PetscSqrtReal(lrv->alpha);
+      continue;
+    }
+    PetscCall(VecCreateMPIWithArray(PetscObjectComm((PetscObject)lrv->A), 1, lrv->n, PETSC_DETERMINE,
+                                    F + GramAt(j, ldf, 0), &f));
+    PetscCall(
+        VecCreateMPIWithArray(PetscObjectComm((PetscObject)lrv->A), 1, lrv->n, PETSC_DETERMINE, column, &g));
+    PetscCall(MatMult(lrv->G, f, g));
+    PetscCall(VecDestroy(&f));
+    PetscCall(VecDestroy(&g));
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* C [r][r] = U' U over all ranks */
+static PetscErrorCode GramOf(LRV *lrv, PetscReal *C)
+{
+  const PetscScalar one = 1, zero = 0;
+  PetscBLASInt      n, r, ld;
+  PetscMPIInt       count;
+
+  PetscFunctionBegin;
+  PetscCall(PetscBLASIntCast(lrv->n, &n));
+  PetscCall(PetscBLASIntCast(lrv->r, &r));
+  PetscCall(PetscMPIIntCast(lrv->r * lrv->r, &count));
+  ld = PetscMax(1, n);
+  PetscCall(PetscArrayzero(C, count));
+  if (n) PetscCallBLAS("BLASsyrk", BLASsyrk_("U", "T", &r, &n, &one, lrv->U, &ld, &zero, C, &r));
+  PetscCallMPI(
+      MPI_Allreduce(MPI_IN_PLACE, C, count, MPIU_REAL, MPI_SUM, PetscObjectComm((PetscObject)lrv->A)));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/*
+  W = U R by Cholesky QR, three times, the first shifted so that it cannot fail: T. Fukaya et al., Shifted Cholesky QR for
+  computing the QR factorization of ill-conditioned matrices, SIAM J. Sci. Comput. 42 (2020) A477-A503. R [r][r] upper, the
+  same on all ranks.
+*/
+static PetscErrorCode Orthonormalize(LRV *lrv, PetscReal *R)
+{
+  const PetscScalar one = 1, zero = 0;
+  PetscBLASInt      n, r, ld, info;
+  PetscReal        *C, *before, trace;
+  PetscInt          rows;
+
+  PetscFunctionBegin;
+  PetscCall(PetscBLASIntCast(lrv->n, &n));
+  PetscCall(PetscBLASIntCast(lrv->r, &r));
+  PetscCall(MatGetSize(lrv->A, &rows, NULL));
+  ld = PetscMax(1, n);
+  PetscCall(PetscMalloc2((size_t)r * (size_t)r, &C, (size_t)r * (size_t)r, &before));
+  for (int pass = 0; pass < 3; pass++) {
+    PetscCall(GramOf(lrv, C));
+    trace = 0;
+    for (PetscInt j = 0; j < r; j++) trace += C[GramAt(j, r, j)];
+    if (pass == 0) { /* 11 (N r + r (r + 1)) u ||W||^2, which the trace bounds */
+      for (PetscInt j = 0; j < r; j++)
+        C[GramAt(j, r, j)] +=
+            11 * ((PetscReal)rows * r + (PetscReal)r * (r + 1)) * PETSC_MACHINE_EPSILON / 2 * trace;
+    }
+    PetscCallBLAS("LAPACKpotrf", LAPACKpotrf_("U", &r, C, &r, &info));
+    PetscCheck(info == 0, PETSC_COMM_SELF, PETSC_ERR_LIB, "lrv: Cholesky QR fails in column %d of pass %d",
+               (int)info, pass);
+    if (n) PetscCallBLAS("BLAStrsm", BLAStrsm_("R", "U", "N", "N", &n, &r, &one, C, &r, lrv->U, &ld));
+    for (PetscInt j = 0; j < r; j++) {
+      for (PetscInt i = j + 1; i < r; i++) C[GramAt(j, r, i)] = 0;
+    }
+    if (pass > 0) { /* R = C R */
+      PetscCall(PetscArraycpy(before, R, (size_t)r * (size_t)r));
+      PetscCallBLAS("BLASgemm", BLASgemm_("N", "N", &r, &r, &r, &one, C, &r, before, &r, &zero, R, &r));
+    } else PetscCall(PetscArraycpy(R, C, (size_t)r * (size_t)r));
+  }
+  PetscCall(PetscFree2(C, before));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* U, w and their share of log det from W */
+static PetscErrorCode LowRank(LRV *lrv)
+{
+  const PetscScalar one = 1, zero = 0;
+  PetscBLASInt      n, r, ld, info, lwork = -1;
+  PetscReal        *R, *left, *s, *work, size, *rotated;
+
+  PetscFunctionBegin;
+  if (lrv->r == 0) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(Whiten(lrv));
+  PetscCall(PetscBLASIntCast(lrv->n, &n));
+  PetscCall(PetscBLASIntCast(lrv->r, &r));
+  ld = PetscMax(1, n);
+  PetscCall(PetscMalloc3((size_t)r * (size_t)r, &R, (size_t)r * (size_t)r, &left, r, &s));
+  PetscCall(PetscMalloc2(r, &lrv->w, r, &lrv->t));
+  PetscCall(Orthonormalize(lrv, R));
+  PetscCallBLAS("LAPACKgesvd",
+                LAPACKgesvd_("S", "N", &r, &r, R, &r, s, left, &r, NULL, &r, &size, &lwork, &info));
+  PetscCall(PetscBLASIntCast((PetscInt)size, &lwork));
+  PetscCall(PetscMalloc1(lwork, &work));
+  PetscCallBLAS("LAPACKgesvd",
+                LAPACKgesvd_("S", "N", &r, &r, R, &r, s, left, &r, NULL, &r, work, &lwork, &info));
+  PetscCheck(info == 0, PETSC_COMM_SELF, PETSC_ERR_LIB, "lrv: no singular values, LAPACK says %d", (int)info);
+  PetscCall(PetscFree(work));
+  PetscCallMPI(MPI_Bcast(left, (PetscMPIInt)(r * r), MPIU_REAL, 0, PetscObjectComm((PetscObject)lrv->A)));
+  PetscCallMPI(MPI_Bcast(s, (PetscMPIInt)r, MPIU_REAL, 0, PetscObjectComm((PetscObject)lrv->A)));
+  for (PetscInt j = 0; j < r; j++) {
+    lrv->w[j] = s[j] > 1 ? 1 / (1 + 1 / (s[j] * s[j])) : s[j] * s[j] / (1 + s[j] * s[j]);
+    lrv->logdet += s[j] > 1 ? 2 * PetscLogReal(s[j]) + PetscLogReal(1 + 1 / (s[j] * s[j]))
+                            : PetscLogReal(1 + s[j] * s[j]);
+  }
+  PetscCall(PetscMalloc1((size_t)lrv->n * (size_t)lrv->r, &rotated));
+  if (n)
+    PetscCallBLAS("BLASgemm",
+                  BLASgemm_("N", "N", &n, &r, &r, &one, lrv->U, &ld, left, &r, &zero, rotated, &ld));
+  PetscCall(PetscFree(lrv->U));
+  lrv->U = rotated;
+  PetscCall(PetscFree3(R, left, s));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode PCSetUp_LRV(PC pc)
+{
+  LRV       *lrv = (LRV *)pc->data;
+  GramKernel kernel;
+  GramPoints points;
+  PetscInt   n;
+
+  PetscFunctionBegin;
+  PetscCall(PetscTimeSubtract(&lrv->seconds));
+  if (lrv->A != pc->pmat) {
+    PetscCall(PCReset_LRV(pc));
+    PetscCall(PetscObjectReference((PetscObject)pc->pmat));
+    lrv->A = pc->pmat;
+    PetscCall(GramPivCholCreate(lrv->A, &lrv->chol));
+  }
+  PetscCall(FactorsReset(lrv));
+  PetscCall(GramMatGetKernel(lrv->A, &kernel));
+  PetscCall(GramMatGetPoints(lrv->A, &points));
+  PetscCall(MatGetSize(lrv->A, &n, NULL));
+  PetscCall(MatGetLocalSize(lrv->A, &lrv->n, NULL));
+  lrv->alpha = PetscMax(kernel.alpha, ALPHA_LEAST * kernel.amplitude * kernel.amplitude);
+  if (!lrv->cap_r) {
+    lrv->cap_r = FirstRank(n);
+    lrv->cap_m = NEIGHBORS;
+  }
+  lrv->cap_r = PetscMin(lrv->cap_r, n);
+  PetscCall(Limit(lrv));
+  PetscCall(Choose(lrv));
+  lrv->m = PetscMin(lrv->m, n - 1);
+  if (lrv->m > 0) {
+    if (!lrv->vecchia) PetscCall(GramVecchiaCreate(points, kernel.length_scale, &lrv->vecchia));
+    PetscCall(GramVecchiaSetNeighbours(lrv->vecchia, lrv->m));
+  }
+  PetscCall(Local(lrv));
+  PetscCall(LowRank(lrv));
+  PetscCall(MatCreateVecs(lrv->A, &lrv->y, NULL));
+  PetscCall(PetscTimeAdd(&lrv->seconds));
+  PetscCall(PetscInfo(pc, "lrv: rank %" PetscInt_FMT ", %" PetscInt_FMT " neighbours, %g s\n", lrv->r, lrv->m,
+                      (double)lrv->seconds));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode PCApply_LRV(PC pc, Vec v, Vec z)
+{
+  LRV              *lrv = (LRV *)pc->data;
+  const PetscScalar one = 1, zero = 0, minus = -1;
+  PetscBLASInt      n, r, ld, unit = 1;
+  PetscScalar      *y;
+
+  PetscFunctionBegin;
+  if (lrv->G) PetscCall(MatMult(lrv->G, v, lrv->y)); /* y = G v */
+  else PetscCall(VecAXPBY(lrv->y, 1 / PetscSqrtReal(lrv->alpha), 0, v));
+  if (lrv->r) {
+    PetscCall(PetscBLASIntCast(lrv->n, &n));
+    PetscCall(PetscBLASIntCast(lrv->r, &r));
+    ld = PetscMax(1, n);
+    PetscCall(VecGetArray(lrv->y, &y));
+    PetscCall(PetscArrayzero(lrv->t, r));
+    if (n)
+      PetscCallBLAS("BLASgemv",
+                    BLASgemv_("T", &n, &r, &one, lrv->U, &ld, y, &unit, &zero, lrv->t, &unit)); /* t = U' y */
+    PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, lrv->t, (PetscMPIInt)r, MPIU_REAL, MPI_SUM,
+                               PetscObjectComm((PetscObject)pc)));
+    for (PetscInt j = 0; j < r; j++) lrv->t[j] *= lrv->w[j];
+    if (n)
+      PetscCallBLAS("BLASgemv", BLASgemv_("N", &n, &r, &minus, lrv->U, &ld, lrv->t, &unit, &one, y,
+                                          &unit)); /* y -= U w t */
+    PetscCall(VecRestoreArray(lrv->y, &y));
+  }
+  if (lrv->G) PetscCall(MatMultTranspose(lrv->G, lrv->y, z)); /* z = G' y */
+  else PetscCall(VecAXPBY(z, 1 / PetscSqrtReal(lrv->alpha), 0, lrv->y));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* "auto" is -1 */
+static PetscErrorCode NumberOrAuto(MPI_Comm comm, const char *key, const char *text, PetscInt *number)
+{
+  char *end;
+  long  value;
+
+  PetscFunctionBegin;
+  *number = -1;
+  if (!strcmp(text, "auto") || !strcmp(text, "-1")) PetscFunctionReturn(PETSC_SUCCESS);
+  value = strtol(text, &end, 10);
+  GramCheckInput(*text && !*end && value >= 0 && value <= 1000000, comm,
+                 "%s: '%s' is neither auto nor a whole number of 0 ... 1000000", key, text);
+  *number = (PetscInt)value;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode PCSetFromOptions_LRV(PC pc, PetscOptionItems *PetscOptionsObject)
+{
+  LRV *lrv      = (LRV *)pc->data;
+  char rank[32] = "auto", neighbors[32] = "auto";
+
+  PetscFunctionBegin;
+  PetscOptionsHeadBegin(PetscOptionsObject, "Low rank and local residual");
+  PetscCall(PetscOptionsString("-pc_lrv_rank", "Columns of the low-rank part: auto or a number",
+                               "GramPCRegister", rank, rank, sizeof rank, NULL));
+  PetscCall(PetscOptionsString("-pc_lrv_neighbors",
+                               "Neighbours of a point in the sparse part: auto or a number", "GramPCRegister",
+                               neighbors, neighbors, sizeof neighbors, NULL));
+  PetscOptionsHeadEnd();
+  PetscCall(NumberOrAuto(PetscObjectComm((PetscObject)pc), "pc.lrv_rank", rank, &lrv->rank));
+  PetscCall(NumberOrAuto(PetscObjectComm((PetscObject)pc), "pc.lrv_neighbors", neighbors, &lrv->neighbors));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode PCView_LRV(PC pc, PetscViewer viewer)
+{
+  const LRV     *lrv = (LRV *)pc->data;
+  PetscBool      ascii;
+  PetscInt       n;
+  PetscLogDouble bytes;
+
+  PetscFunctionBegin;
+  PetscCall(PetscObjectTypeCompare((PetscObject)viewer, PETSCVIEWERASCII, &ascii));
+  if (!ascii || !lrv->A) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(MatGetSize(lrv->A, &n, NULL));
+  bytes = (PetscLogDouble)n *
+          (16.0 * (PetscLogDouble)lrv->r + (lrv->m ? 12.0 * (PetscLogDouble)(lrv->m + 1) : 0));
+  PetscCall(PetscViewerASCIIPrintf(
+      viewer, "  rank %" PetscInt_FMT ", %" PetscInt_FMT " neighbors, %.3g MB, set up in %.3g s\n", lrv->r,
+      lrv->m, 1e-6 * bytes, lrv->seconds));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode PCCreate_LRV(PC pc)
+{
+  LRV *lrv;
+
+  PetscFunctionBegin;
+  PetscCall(PetscNew(&lrv));
+  lrv->rank = lrv->neighbors = -1;
+  pc->data                   = lrv;
+  pc->ops->setup             = PCSetUp_LRV;
+  pc->ops->apply             = PCApply_LRV;
+  pc->ops->applytranspose    = PCApply_LRV;
+  pc->ops->reset             = PCReset_LRV;
+  pc->ops->destroy           = PCDestroy_LRV;
+  pc->ops->setfromoptions    = PCSetFromOptions_LRV;
+  pc->ops->view              = PCView_LRV;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPCRegister(void)
+{
+  static PetscBool done;
+
+  PetscFunctionBegin;
+  if (!done) PetscCall(PCRegister("lrv", PCCreate_LRV));
+  done = PETSC_TRUE;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPCLRVGrow(PC pc, PetscBool *grown)
+{
+  LRV      *lrv = (LRV *)pc->data;
+  PetscBool same;
+  PetscInt  n, r, m;
+
+  PetscFunctionBegin;
+  *grown = PETSC_FALSE;
+  PetscCall(PetscObjectTypeCompare((PetscObject)pc, "lrv", &same));
+  if (!same || !lrv->A || lrv->rank >= 0 || lrv->neighbors >= 0) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(MatGetSize(lrv->A, &n, NULL));
+  r          = PetscMin(2 * lrv->cap_r, PetscMin(n / 2, RANK_MOST));
+  m          = PetscMin(2 * lrv->cap_m, NEIGHBORS_MOST);
+  *grown     = (PetscBool)(r > lrv->cap_r || m > lrv->cap_m);
+  lrv->cap_r = PetscMax(r, lrv->cap_r);
+  lrv->cap_m = m;
+  if (*grown) pc->setupcalled = 0;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPCLRVGetInfo(PC pc, PetscInt *r, PetscInt *m, PetscReal *alpha, PetscReal *logdet,
+                                PetscLogDouble *seconds)
+{
+  const LRV *lrv = (LRV *)pc->data;
+
+  PetscFunctionBegin;
+  if (r) *r = lrv->r;
+  if (m) *m = lrv->m;
+  if (alpha) *alpha = lrv->alpha;
+  if (logdet) *logdet = lrv->logdet;
+  if (seconds) *seconds = lrv->seconds;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}

@@ -1,0 +1,137 @@
+static const char help[] =
+    "Iterations of the automatic preconditioner on the acceptance set stay below their limits.\n";
+
+#include <string.h>
+
+#include "../check.h"
+#include "lrv.h"
+#include "solve.h"
+
+/* One problem: points, right-hand side and kernel of a kind; iterations to 1e-8 at most. */
+typedef struct {
+  const char *name, *points, *rhs, *kernel;
+  PetscInt    n, dim;
+  PetscReal   length, alpha;
+  PetscInt    limit;
+} Case;
+
+static const Case cases[] = {
+    {"K1a", "uniform", "k1", "gaussian", 10000, 1, 0.1, 1, 7},
+    {"K1d", "uniform", "k1", "gaussian", 10000, 1, 0.1, 1e-6, 5},
+    {"K2a", "uniform", "k2", "exponential", 10000, 2, 0.1, 10, 12},
+    {"K2d", "uniform", "k2", "exponential", 10000, 2, 0.1, 1e-6, 10},
+    {"GSm", "uniform", "std", "gaussian", 3000, 2, 0.3, 1e-8, 6},
+    {"GMd", "uniform", "std", "gaussian", 3000, 2, 0.05, 1e-6, 50},
+    {"GSh", "uniform", "std", "gaussian", 3000, 2, 0.015, 1e-6, 21},
+    {"G3m", "uniform", "std", "gaussian", 3000, 3, 0.15, 1e-4, 67},
+    {"M3b", "uniform", "std", "matern32", 3000, 2, 0.3, 1e-10, 12},
+    {"M3l", "uniform", "std", "matern32", 3000, 2, 1.0, 0.1, 9},
+    {"M5a", "uniform", "std", "matern52", 3000, 3, 0.5, 1e-6, 40},
+    {"E3a", "uniform", "std", "exponential", 3000, 3, 1.0, 1e-6, 15},
+    {"CLa", "clusters", "std", "matern52", 3000, 2, 0.3, 1e-6, 21},
+    {"CLg", "clusters", "std", "gaussian", 3000, 2, 0.1, 1e-8, 24},
+    {"TRb", "track", "std", "matern32", 3000, 2, 0.1, 1e-8, 11},
+    {"H10", "normal", "std", "gaussian", 3000, 10, 3.0, 1e-3, 89},
+    {"H20", "normal", "std", "matern32", 3000, 20, 5.0, 1e-4, 62},
+    {"H20e", "normal", "std", "exponential", 3000, 20, 5.0, 1e-2, 40},
+};
+
+/* standard normal by counter */
+static PetscReal Normal(uint64_t seed, uint64_t i)
+{
+  return PetscSqrtReal(-2 * PetscLogReal(1 - CheckUniform(seed, 2 * i))) *
+         PetscCosReal(2 * PETSC_PI * CheckUniform(seed, 2 * i + 1));
+}
+
+static void Points(const Case *c, PetscReal *x)
+{
+  for (PetscInt i = 0; i < c->n; i++) {
+    PetscReal *xi = x + i * c->dim;
+
+    if (!strcmp(c->points, "clusters")) { /* 32 of radii 1e-3 to 1e-1 */
+      const uint64_t  k      = (uint64_t)(32 * CheckUniform(12, (uint64_t)i));
+      const PetscReal radius = PetscPowReal(10, -3 + 2 * CheckUniform(13, k));
+
+      for (PetscInt d = 0; d < 2; d++)
+        xi[d] = CheckUniform(11, 2 * k + (uint64_t)d) + radius * Normal(14, (uint64_t)(2 * i + d));
+    } else if (!strcmp(c->points, "track")) { /* 20 lines, dense along them */
+      const PetscReal t = 20 * (i + 0.5) / (PetscReal)c->n, line = PetscFloorReal(t), f = t - line;
+
+      xi[0] = ((PetscInt)line % 2 ? 1 - f : f) + 1e-4 * Normal(15, (uint64_t)(2 * i));
+      xi[1] = (line + 0.5) / 20 + 1e-4 * Normal(15, (uint64_t)(2 * i + 1));
+    } else {
+      for (PetscInt d = 0; d < c->dim; d++) {
+        const uint64_t at = (uint64_t)(i * c->dim + d);
+
+        xi[d] = !strcmp(c->points, "normal") ? Normal(16, at) : CheckUniform(1, at);
+      }
+    }
+  }
+}
+
+static PetscReal Value(const Case *c, const PetscReal *x, PetscInt i)
+{
+  PetscReal b = 1, q = 0;
+
+  if (!strcmp(c->rhs, "k1"))
+    return x[0] + 0.5 * PetscSinReal(6 * x[0]) + 0.1 * PetscSinReal(20 * x[0]) +
+           0.05 * Normal(2, (uint64_t)i);
+  if (!strcmp(c->rhs, "k2")) { /* a ring, and in the last quarter noise */
+    if (i >= c->n - c->n / 4) return CheckUniform(3, (uint64_t)(i - (c->n - c->n / 4)));
+    q = (x[0] - 0.5) * (x[0] - 0.5) + (x[1] - 0.5) * (x[1] - 0.5);
+    return (q <= 0.16 && q >= 0.09) + 0.05 * Normal(2, (uint64_t)i);
+  }
+  for (PetscInt d = 0; d < PetscMin(c->dim, 3); d++) b *= PetscCosReal((PetscReal)(3 + 2 * d) * x[d]);
+  return b + 0.1 * Normal(2, (uint64_t)i);
+}
+
+int main(int argc, char **argv)
+{
+  char        name[16] = "", backend_name[16] = "auto";
+  PetscBool   one, found;
+  PetscMPIInt rank;
+  GramBackend backend;
+
+  PetscCall(PetscInitialize(&argc, &argv, NULL, help));
+  PetscCallMPI(MPI_Comm_rank(PETSC_COMM_WORLD, &rank));
+  PetscCall(PetscOptionsGetString(NULL, NULL, "-case", name, sizeof name, &one));
+  PetscCall(PetscOptionsSetValue(NULL, "-solve_method", "iterative"));
+  PetscCall(GramBackendCreate(PETSC_COMM_WORLD, backend_name, GRAM_DOUBLE, &backend));
+  for (size_t k = 0; k < PETSC_STATIC_ARRAY_LENGTH(cases); k++) {
+    const Case    *c      = cases + k;
+    GramKernel     kernel = {.dim = c->dim, .amplitude = 1, .alpha = c->alpha};
+    GramPoints     X;
+    GramReport     report;
+    PetscReal     *x, *y;
+    PetscLogDouble begin, end;
+    Mat            A, Y, C;
+
+    if (one && strcmp(name, c->name) != 0) continue;
+    PetscCall(GramKernelSetType(&kernel, c->kernel, NAN, &found));
+    for (PetscInt d = 0; d < c->dim; d++) kernel.length_scale[d] = c->length;
+    PetscCall(PetscMalloc2(c->n * c->dim, &x, c->n, &y));
+    Points(c, x);
+    for (PetscInt i = 0; i < c->n; i++) y[i] = Value(c, x + i * c->dim, i);
+    PetscCall(GramPointsCreate(PETSC_COMM_WORLD, c->dim, rank ? 0 : c->n, x, kernel.length_scale, 1, &X));
+    PetscCall(GramPanelFromInput(X, 1, y, &Y));
+    PetscCall(GramMatCreate(X, &kernel, backend, &A));
+    begin = MPI_Wtime();
+    PetscCall(GramSolve(A, A, Y, &C, &report));
+    end = MPI_Wtime();
+    PetscCall(PetscPrintf(PETSC_COMM_WORLD,
+                          "%-5s %3d of %3d  residual %.1e  backward %.1e  %-20s %.2f s, setup %.2f s\n",
+                          c->name, (int)report.iterations, (int)c->limit, report.relative_residual,
+                          report.backward_error, report.reason, end - begin, report.setup_seconds));
+    CHECK(report.converged && report.iterations <= c->limit, "%s: %d iterations, limit %d, %s", c->name,
+          (int)report.iterations, (int)c->limit, report.reason);
+    PetscCall(GramReportClear(&report));
+    PetscCall(MatDestroy(&C));
+    PetscCall(MatDestroy(&Y));
+    PetscCall(MatDestroy(&A));
+    PetscCall(GramPointsDestroy(&X));
+    PetscCall(PetscFree2(x, y));
+  }
+  PetscCall(GramBackendDestroy(&backend));
+  PetscCall(PetscFinalize());
+  return check_failures != 0;
+}
