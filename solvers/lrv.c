@@ -16,11 +16,13 @@
 #define NEIGHBORS      30
 #define NEIGHBORS_MOST 120
 #define ALPHA_LEAST    1e-13 /* of k(x, x): what rounding leaves of a ridge */
+#define OPTION_MOST    40000 /* r^2 has to be a number of MPI and BLAS */
 #define PIVOT_SHARE    1e-5  /* of the least pivot, at pivots */
 
 typedef struct {
   PetscInt       rank, neighbors; /* asked for, -1: chosen here */
   PetscInt       cap_r, cap_m;    /* of the automatic choice; doubled when it grows */
+  PetscBool      full;            /* memory has cut cap_r */
   PetscInt       r, m;
   Mat            A; /* the operator of chol */
   GramPivChol    chol;
@@ -87,6 +89,7 @@ static PetscErrorCode Limit(LRV *lrv)
     PetscCall(GramMemoryFits(PetscObjectComm((PetscObject)lrv->A), 4 * Bytes(lrv->n, lrv->cap_r, lrv->cap_m),
                              &fits, &need, &have));
     if (!fits) lrv->cap_r /= 2;
+    if (!fits) lrv->full = PETSC_TRUE;
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -358,8 +361,8 @@ static PetscErrorCode NumberOrAuto(MPI_Comm comm, const char *key, const char *t
   *number = -1;
   if (!strcmp(text, "auto") || !strcmp(text, "-1")) PetscFunctionReturn(PETSC_SUCCESS);
   value = strtol(text, &end, 10);
-  GramCheckInput(*text && !*end && value >= 0 && value <= 1000000, comm,
-                 "%s: '%s' is neither auto nor a whole number of 0 ... 1000000", key, text);
+  GramCheckInput(*text && !*end && value >= 0 && value <= OPTION_MOST, comm,
+                 "%s: '%s' is neither auto nor a whole number of 0 ... %d", key, text, OPTION_MOST);
   *number = (PetscInt)value;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -429,23 +432,45 @@ PetscErrorCode GramPCRegister(void)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramPCLRVGrow(PC pc, PetscBool *grown)
+/* the caps to come; what did not reach its cap gains nothing from another */
+static PetscErrorCode Growth(const LRV *lrv, PetscInt *r, PetscInt *m)
 {
-  LRV      *lrv = (LRV *)pc->data;
-  PetscBool same;
-  PetscInt  n, r, m;
+  PetscInt n;
 
   PetscFunctionBegin;
-  *grown = PETSC_FALSE;
-  PetscCall(PetscObjectTypeCompare((PetscObject)pc, "lrv", &same));
-  if (!same || !lrv->A || lrv->rank >= 0 || lrv->neighbors >= 0) PetscFunctionReturn(PETSC_SUCCESS);
+  *r = lrv->cap_r;
+  *m = lrv->cap_m;
+  if (!lrv->m || lrv->rank >= 0 || lrv->neighbors >= 0) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(MatGetSize(lrv->A, &n, NULL));
-  r          = PetscMin(2 * lrv->cap_r, PetscMin(n / 2, RANK_MOST));
-  m          = PetscMin(2 * lrv->cap_m, NEIGHBORS_MOST);
-  *grown     = (PetscBool)(r > lrv->cap_r || m > lrv->cap_m);
-  lrv->cap_r = PetscMax(r, lrv->cap_r);
-  lrv->cap_m = m;
-  if (*grown) pc->setupcalled = 0;
+  if (lrv->r == lrv->cap_r && !lrv->full)
+    *r = PetscMax(*r, PetscMin(2 * lrv->cap_r, PetscMin(n / 2, RANK_MOST)));
+  if (lrv->m == lrv->cap_m) *m = PetscMin(2 * lrv->cap_m, NEIGHBORS_MOST);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPCLRVCanGrow(PC pc, PetscBool *can)
+{
+  const LRV *lrv = (LRV *)pc->data;
+  PetscInt   r, m;
+
+  PetscFunctionBegin;
+  PetscCall(PetscObjectTypeCompare((PetscObject)pc, "lrv", can));
+  if (!*can) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(Growth(lrv, &r, &m));
+  *can = (PetscBool)(r > lrv->cap_r || m > lrv->cap_m);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPCLRVGrow(PC pc)
+{
+  LRV      *lrv = (LRV *)pc->data;
+  PetscBool can;
+
+  PetscFunctionBegin;
+  PetscCall(GramPCLRVCanGrow(pc, &can));
+  if (!can) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(Growth(lrv, &lrv->cap_r, &lrv->cap_m));
+  pc->setupcalled = 0;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -8,7 +8,8 @@
 /**
   GramPCRegister - Make -pc_type lrv known to PETSc; twice does nothing.
 
-  Not collective. The operator that PCSetUp() meets must be of GramMatCreate(), positive definite profiles only.
+  Not collective. The operator that PCSetUp() meets must be of GramMatCreate(), positive definite profiles only. What
+  MatShift() and MatScale() did to it is not in M.
 
       K + alpha I  ~  M = F F' + (G' G)^-1
 
@@ -35,9 +36,12 @@
 **/
 PetscErrorCode GramPCRegister(void);
 
-/* Twice the rank and twice the neighbours (30 at first, 120 at most), unless they were chosen by options, or are at their
-   limits: then grown is PETSC_FALSE. Takes effect in the next PCSetUp(). Collective. */
-PetscErrorCode GramPCLRVGrow(PC pc, PetscBool *grown);
+/* Whether there is more to have: r and m that were not chosen by options, that reached what was chosen here, and are below
+   their limits (rank N / 2 and 4000, 120 neighbours, memory); PETSC_FALSE for other PCs, and before PCSetUp(). Collective. */
+PetscErrorCode GramPCLRVCanGrow(PC pc, PetscBool *can);
+
+/* Twice the rank and twice the neighbours, up to those limits, in the next PCSetUp(). Collective. */
+PetscErrorCode GramPCLRVGrow(PC pc);
 
 /* r, m; alpha: what M has on its diagonal; logdet: log det M; seconds of all set-ups. Any output may be NULL. Not
    collective. */

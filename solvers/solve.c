@@ -38,11 +38,11 @@ typedef struct {
       best; /* the norm to reach in this KSPSolve(), or the factor by which; the least seen */
   PetscInt  since_best;
   PetscBool stagnated;
-  PetscReal start;       /* norm at the beginning of this KSPSolve() */
-  PetscBool grows, slow; /* lrv may grow yet; it should */
-  PetscBool refine;      /* A is less than the true operator, and so are its corrections */
-  Vec       x_best;      /* the iterate to hand out when the last one turns out worse */
-  PetscReal norm_best;   /* of its residual */
+  PetscReal start;     /* norm at the beginning of this KSPSolve() */
+  PetscBool slow;      /* at this rate it takes too long, and lrv can grow */
+  PetscBool refine;    /* A is less than the true operator, and so are its corrections */
+  Vec       x_best;    /* the iterate to hand out when the last one turns out worse */
+  PetscReal norm_best; /* of its residual */
 } Watch;
 
 static PetscErrorCode HistoryAdd(Watch *w, PetscReal relative)
@@ -88,24 +88,26 @@ static PetscReal Predicted(const Watch *w, PetscInt it, PetscReal norm)
 static PetscErrorCode Converged(KSP ksp, PetscInt it, PetscReal norm, KSPConvergedReason *reason, void *ctx)
 {
   Watch *w = (Watch *)ctx;
+  PC     pc;
 
   PetscFunctionBegin;
   if (it == 0) w->start = norm;
   if (it == 0 && w->factor > 0) w->target = w->factor * norm;
   if (PetscIsInfOrNanReal(norm)) *reason = KSP_DIVERGED_NANORINF;
   else if (norm <= w->target) *reason = KSP_CONVERGED_RTOL;
-  else if (w->grows && (it == GRAM_SOLVE_SLOW / 3 || it == 2 * GRAM_SOLVE_SLOW / 3) &&
-           Predicted(w, it, norm) > GRAM_SOLVE_SLOW) {
-    w->slow = PETSC_TRUE;
-    *reason = KSP_CONVERGED_ITS;
-  } else if (norm < w->best) {
+  else if (norm < w->best) {
     w->best       = norm;
     w->since_best = 0;
   } else if (++w->since_best > GRAM_SOLVE_PATIENCE) {
     w->stagnated = PETSC_TRUE;
     *reason      = KSP_DIVERGED_BREAKDOWN;
   }
-  (void)ksp;
+  if (*reason || it >= w->left || (it != GRAM_SOLVE_SLOW / 3 && it != 2 * GRAM_SOLVE_SLOW / 3) ||
+      Predicted(w, it, norm) <= GRAM_SOLVE_SLOW)
+    PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(KSPGetPC(ksp, &pc));
+  PetscCall(GramPCLRVCanGrow(pc, &w->slow));
+  if (w->slow) *reason = KSP_CONVERGED_ITS;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -139,6 +141,9 @@ static PetscErrorCode KSPCreateGram(Mat A, KSP *ksp)
   PetscCall(GramScheduleFromOptions(PetscObjectComm((PetscObject)A), &schedule));
   PetscCall(PCSetType(pc, schedule.reproducible ? PCNONE : "lrv"));
   PetscCall(KSPSetFromOptions(*ksp));
+  PetscCall(PetscObjectTypeCompare((PetscObject)pc, "lrv", &chosen));
+  GramCheckInput(!schedule.reproducible || !chosen, PetscObjectComm((PetscObject)A),
+                 "product.reproducible: sums of pc.type lrv depend on the ranks; take none or jacobi");
   PetscCall(KSPGetTolerances(*ksp, &rtol, &atol, NULL, &max_it));
   GramCheckInput(rtol >= 0 && rtol < 1, PetscObjectComm((PetscObject)A), "ksp.rtol: %.6g is not in [0, 1)",
                  (double)rtol);
@@ -284,11 +289,13 @@ static PetscErrorCode TrueResidual(Watch *w, Vec b, Vec x, Vec r)
 static PetscErrorCode Attempt(KSP ksp, Vec b, Vec x, PetscBool from_x, Watch *w, KSPConvergedReason *reason)
 {
   GramMatStats begin, end;
+  PetscReal    factor = w->factor;
   PetscInt     its;
   Mat          A;
   PC           pc;
 
   PetscFunctionBegin;
+  w->slow       = PETSC_FALSE;
   w->best       = PETSC_MAX_REAL;
   w->since_best = 0;
   w->stagnated  = PETSC_FALSE;
@@ -303,10 +310,11 @@ static PetscErrorCode Attempt(KSP ksp, Vec b, Vec x, PetscBool from_x, Watch *w,
   w->report->iterations += end.products - begin.products;
   w->left -= PetscMin(w->left, its);
   if (!w->slow) PetscFunctionReturn(PETSC_SUCCESS);
-  w->slow = PETSC_FALSE;
   PetscCall(KSPGetPC(ksp, &pc));
-  PetscCall(GramPCLRVGrow(pc, &w->grows));
-  PetscCall(Attempt(ksp, b, x, PETSC_TRUE, w, reason)); /* from where it is */
+  PetscCall(GramPCLRVGrow(pc));
+  w->factor = 0; /* from where it is to where it was going */
+  PetscCall(Attempt(ksp, b, x, PETSC_TRUE, w, reason));
+  w->factor = factor;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -425,7 +433,7 @@ static PetscErrorCode SolveColumn(KSP ksp, Vec b, Vec x, PetscReal rtol, PetscRe
 static PetscErrorCode SolveIterative(KSP ksp, Norms *norms, PetscBool refine, Mat Y, Mat C, PetscInt q,
                                      const PetscReal tolerance[2], const PetscReal *scale, GramReport *report)
 {
-  Watch w = {.report = report, .norms = norms, .q = q, .refine = refine, .grows = PETSC_TRUE};
+  Watch w = {.report = report, .norms = norms, .q = q, .refine = refine};
 
   PetscFunctionBegin;
   PetscCall(KSPGetTolerances(ksp, NULL, NULL, NULL, &w.max_it));
