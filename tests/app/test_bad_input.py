@@ -191,6 +191,12 @@ bad("cuda without a device", 2, ("backend", "cuda"), keys={"backend": "cuda"}, s
 bad("unknown solve_method", 2, ("solve[._]method", "foo", "direct"), keys={"solve_method": "foo"})
 bad("unknown ksp_type", 2, ("(?i)ksp.type", "foo"), keys={"ksp.type": "foo"}, ranks=(1, 3))
 bad("unknown pc_type", 2, ("(?i)pc.type", "foo"), keys={"pc.type": "foo"})
+bad("rank of lrv a word", 2, (r"pc\.lrv_rank: 'x'", "auto"), keys={"pc.type": "lrv", "pc.lrv_rank": "x", "solve_method": "iterative"},
+    ranks=(1, 3))
+bad("rank of lrv negative", 2, r"pc\.lrv_rank: '-2'", keys={"pc.type": "lrv", "pc.lrv_rank": -2, "solve_method": "iterative"})
+bad("half a neighbour", 2, r"pc\.lrv_neighbors: '0\.5'",
+    keys={"pc.type": "lrv", "pc.lrv_neighbors": 0.5, "solve_method": "iterative"})
+bad("reproducible and lrv", 2, (r"product\.reproducible", "lrv"), keys={"product.reproducible": True, "pc.type": "lrv"}, ranks=(1, 3))
 bad("pc that needs the entries", 2, "(?i)cholesky", keys={"solve_method": "iterative", "pc.type": "cholesky"})
 bad("ksp_rtol not a number", 2, ("ksp.rtol", "tight"), keys={"ksp.rtol": "tight"})
 
@@ -520,6 +526,9 @@ def petsc_options(args, folder):
         _, r = solve(args, option, folder, {"solve_method": "iterative"}, more=[option])
         g.check(printed in r.out, f"{option}: '{printed}' not printed")
         g.check(not r.err, f"{option}: on stderr: {r.err[:3]}")
+    for option in "-pc_view", "-ksp_view":
+        _, r = solve(args, option, folder, {"solve_method": "iterative", "pc.type": "lrv"}, more=[option])
+        g.check(re.search(r"rank \d+, \d+ neighbors, \S+ MB, set up in \S+ s", r.out), f"{option}: nothing of lrv in {r.out}")
 
 
 @good

@@ -85,7 +85,8 @@ static PetscErrorCode Refined(const GramKernel *well)
         "mixed: history of %d ends with %.2e", (int)report.n_history, report.history[report.n_history - 1]);
   PetscCall(GramReportClear(&report));
 
-  PetscCall(Solve(700, 1, well, mixed, OPTIONS("-solve_method", "iterative", "-ksp_max_it", "7"), &report,
+  PetscCall(Solve(700, 1, well, mixed,
+                  OPTIONS("-solve_method", "iterative", "-pc_type", "none", "-ksp_max_it", "7"), &report,
                   &error, &products));
   CHECK(!report.converged && !strcmp(report.reason, "max_iterations") && report.iterations == 7,
         "mixed, 7 iterations: %s after %d", report.reason, (int)report.iterations);
@@ -142,6 +143,7 @@ int main(int argc, char **argv)
     PetscCall(Solve(n, 3, &kernel, backend, OPTIONS("-solve_method", "direct"), &report, &error, &products));
     CHECK(report.converged && !strcmp(report.reason, "direct") && report.iterations == 0, "direct: %s",
           report.reason);
+    CHECK(!report.pc[0], "direct: preconditioner %s", report.pc);
     CHECK(error <= 1e-11, "direct: coefficients off by %.2e",
           error); /* eps times the condition number, 1e3 here */
     CHECK(report.relative_residual <= 1e-14, "direct: residual %.2e", report.relative_residual);
@@ -157,17 +159,30 @@ int main(int argc, char **argv)
     CHECK(n == 1 || products <=
                         report.iterations + 2 + 5, /* a residual for both columns that are not 0, restarts */
           "iterative: %d products for %d iterations", (int)products, (int)report.iterations);
+    CHECK(!strcmp(report.pc, "lrv") && report.pc_rank > 0, "iterative: %s of rank %d by default", report.pc,
+          (int)report.pc_rank);
     CHECK(n == 1 || report.n_history > 3, "iterative: %d entries of history", (int)report.n_history);
     PetscCall(GramReportClear(&report));
   }
 
-  PetscCall(Solve(500, 1, &kernel, backend, OPTIONS("-solve_method", "iterative", "-ksp_max_it", "3"),
-                  &report, &error, &products));
+  PetscCall(Solve(500, 1, &kernel, backend,
+                  OPTIONS("-solve_method", "iterative", "-pc_type", "none", "-ksp_max_it", "3"), &report,
+                  &error, &products));
   CHECK(!report.converged && !strcmp(report.reason, "max_iterations") && report.iterations == 3,
         "3 iterations: %s", report.reason);
   CHECK(report.relative_residual > 1e-8 && report.relative_residual < 1, "3 iterations: residual %.2e",
         report.relative_residual);
   CHECK(products == 3 + 1, "3 iterations: %d products", (int)products); /* one more certifies */
+  PetscCall(GramReportClear(&report));
+
+  PetscCall(Solve(500, 1, &kernel, backend,
+                  OPTIONS("-solve_method", "iterative", "-pc_type", "none", "-ksp_rtol", "1e-6"), &report,
+                  &error, &products));
+  CHECK(report.converged && report.iterations > GRAM_SOLVE_SLOW && report.iterations == report.n_history - 1,
+        "none: %d products for %d iterations, %s", (int)report.iterations, (int)report.n_history - 1,
+        report.reason); /* slow, and nothing can grow: it is left alone */
+  CHECK(!strcmp(report.pc, "none") && report.pc_rank == 0 && report.pc_neighbors == 0,
+        "none: says %s of rank %d", report.pc, (int)report.pc_rank);
   PetscCall(GramReportClear(&report));
 
   /* a tolerance below the rounding of a product ends in working accuracy, not in an endless loop */
