@@ -231,6 +231,33 @@ def krylov(args, folder):
                 g.close(f"{what}: coefficients", m["coefficients"], reference["coefficients"], 2e-8 * CONDITION)
 
 
-TESTS = [ranks, predict, grid, sphere, not_converged, singular, products, precision, mixed, krylov]
+def preconditioner(args, folder):
+    """lrv unless asked for another: said in the file and in the summary, the same iterations on any ranks and by any
+    product, fewer than plain CG, for both columns; none for reproducible; direct has none."""
+    plain, _ = solve(args, folder, "pc none", {"solve_method": "iterative"})
+    reference, _ = solve(args, folder, "direct on 1 rank", {"solve_method": "direct"})
+    if plain is None or reference is None:
+        return
+    g.check(plain["run@pc"] == "none" and not plain["run@pc_rank"], f"pc none: run@pc {plain['run@pc']}")
+    g.check("run@pc" not in reference, f"direct: run@pc {reference.get('run@pc')}")
+    iterations = None
+    for n, product in (1, None), (3, None), (2, {"precision": "mixed"}), (2, {"tolerance": 1e-3}):
+        what = f"pc by default, product {product} on {n} ranks"
+        m, r = solve(args, folder, what, {"solve_method": "iterative", "pc": None, "product": product}, n)
+        if m is None:
+            continue
+        honest(what, m, F(X))
+        g.close(f"{what}: coefficients", m["coefficients"], reference["coefficients"], 2e-11 * CONDITION)
+        g.check(m["run@pc"] == "lrv" and m["run@pc_rank"] > 0, f"{what}: {m['run@pc']} of rank {m['run@pc_rank']}")
+        g.check(f"lrv, rank {m['run@pc_rank']}, {m['run@pc_neighbors']} neighbours" in r.out, f"{what}: said {r.out}")
+        iterations = iterations or m["run@iterations"]
+        g.check(m["run@iterations"] < plain["run@iterations"], f"{what}: {m['run@iterations']} iterations")
+        g.check(product or abs(m["run@iterations"] - iterations) <= 2, f"{what}: {m['run@iterations']} iterations")
+    m, _ = solve(args, folder, "reproducible",
+                 {"solve_method": "iterative", "pc": None, "product": {"reproducible": True}})
+    g.check(m is None or m["run@pc"] == "none", "reproducible: not pc none by default")
+
+
+TESTS = [ranks, predict, grid, sphere, not_converged, singular, products, precision, mixed, krylov, preconditioner]
 
 g.main(__doc__, TESTS, {"data.h5": dict(x=X, y=F(X), y1=F(X)[:, 0]), "target.h5": dict(x=T, y=F(T), y1=F(T)[:, 0])})
