@@ -77,10 +77,12 @@ static PetscErrorCode Monitor(KSP ksp, PetscInt it, PetscReal norm, void *ctx)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* iterations in all at the mean rate so far */
+/* iterations in all at the mean rate so far: to the goal of the column, where refinement takes them in parts */
 static PetscReal Predicted(const Watch *w, PetscInt it, PetscReal norm)
 {
-  return norm < w->start ? it * PetscLogReal(w->target / w->start) / PetscLogReal(norm / w->start)
+  const PetscReal target = PetscMin(w->target, w->goal);
+
+  return norm < w->start ? it * PetscLogReal(target / w->start) / PetscLogReal(norm / w->start)
                          : PETSC_MAX_REAL;
 }
 
