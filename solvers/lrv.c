@@ -18,6 +18,8 @@
 #define ALPHA_LEAST    1e-13 /* of k(x, x): what rounding leaves of a ridge */
 #define OPTION_MOST    40000 /* r^2 has to be a number of MPI and BLAS */
 #define PIVOT_SHARE    1e-5  /* of the least pivot, at pivots */
+#define TWICE_FROM     2e7   /* kappa^2 from which Cholesky QR needs a second pass: sqrt(0.1 / u) */
+#define SHIFT_FROM     1e13  /* and from which a third */
 
 typedef struct {
   PetscInt       rank, neighbors; /* asked for, -1: chosen here */
@@ -27,10 +29,10 @@ typedef struct {
   Mat            A; /* the operator of chol */
   GramPivChol    chol;
   GramVecchia    vecchia;
-  Mat            G;     /* NULL: I / sqrt(alpha) */
-  PetscInt       n;     /* local rows */
-  PetscReal     *U, *w; /* [n][r] by columns, [r] s^2 / (1 + s^2) */
-  PetscReal     *t;     /* [r] */
+  Mat            G; /* NULL: I / sqrt(alpha) */
+  PetscInt       n; /* local rows */
+  Mat            U; /* [n][r]: (I + G F F' G')^-1 = I - U U' */
+  PetscReal     *t; /* [r] */
   Vec            y;
   PetscReal      alpha, logdet;
   PetscInt       shifted;
@@ -42,8 +44,8 @@ static PetscErrorCode FactorsReset(LRV *lrv)
   PetscFunctionBegin;
   PetscCall(MatDestroy(&lrv->G));
   PetscCall(VecDestroy(&lrv->y));
-  PetscCall(PetscFree(lrv->U));
-  PetscCall(PetscFree2(lrv->w, lrv->t));
+  PetscCall(MatDestroy(&lrv->U));
+  PetscCall(PetscFree(lrv->t));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -146,134 +148,111 @@ static PetscErrorCode Local(LRV *lrv)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* W = G F, by columns */
+/* U = W = G F */
 static PetscErrorCode Whiten(LRV *lrv)
 {
+  MPI_Comm         comm = PetscObjectComm((PetscObject)lrv->A);
   const PetscReal *F;
+  PetscReal       *W;
   PetscInt         ldf;
-  Vec              f, g;
+  Mat              dense;
 
   PetscFunctionBegin;
   PetscCall(GramPivCholGetFactor(lrv->chol, NULL, &F, &ldf));
-  PetscCall(PetscMalloc1((size_t)lrv->n * (size_t)lrv->r, &lrv->U));
-  for (PetscInt j = 0; j < lrv->r; j++) {
-    PetscReal *column = lrv->U + GramAt(j, lrv->n, 0);
-
-    if (!lrv->G) {
-      for (PetscInt i = 0; i < lrv->n; i++) column[i] = F[GramAt(j, ldf, i)] / PetscSqrtReal(lrv->alpha);
-      continue;
-    }
-    PetscCall(VecCreateMPIWithArray(PetscObjectComm((PetscObject)lrv->A), 1, lrv->n, PETSC_DETERMINE,
-                                    F + GramAt(j, ldf, 0), &f));
-    PetscCall(
-        VecCreateMPIWithArray(PetscObjectComm((PetscObject)lrv->A), 1, lrv->n, PETSC_DETERMINE, column, &g));
-    PetscCall(MatMult(lrv->G, f, g));
-    PetscCall(VecDestroy(&f));
-    PetscCall(VecDestroy(&g));
+  if (lrv->G) {
+    PetscCall(MatCreate(comm, &dense));
+    PetscCall(MatSetSizes(dense, lrv->n, PETSC_DECIDE, PETSC_DETERMINE, lrv->r));
+    PetscCall(MatSetType(dense, MATDENSE));
+    PetscCall(MatDenseSetLDA(dense, ldf));
+    PetscCall(MatSeqDenseSetPreallocation(dense, (PetscScalar *)F));
+    PetscCall(MatMPIDenseSetPreallocation(dense, (PetscScalar *)F));
+    PetscCall(MatMatMult(lrv->G, dense, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &lrv->U));
+    PetscCall(MatDestroy(&dense));
+    PetscFunctionReturn(PETSC_SUCCESS);
   }
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
-/* C [r][r] = U' U over all ranks */
-static PetscErrorCode GramOf(LRV *lrv, PetscReal *C)
-{
-  const PetscScalar one = 1, zero = 0;
-  PetscBLASInt      n, r, ld;
-  PetscMPIInt       count;
-
-  PetscFunctionBegin;
-  PetscCall(PetscBLASIntCast(lrv->n, &n));
-  PetscCall(PetscBLASIntCast(lrv->r, &r));
-  PetscCall(PetscMPIIntCast(lrv->r * lrv->r, &count));
-  ld = PetscMax(1, n);
-  PetscCall(PetscArrayzero(C, count));
-  if (n) PetscCallBLAS("BLASsyrk", BLASsyrk_("U", "T", &r, &n, &one, lrv->U, &ld, &zero, C, &r));
-  PetscCallMPI(
-      MPI_Allreduce(MPI_IN_PLACE, C, count, MPIU_REAL, MPI_SUM, PetscObjectComm((PetscObject)lrv->A)));
+  PetscCall(MatCreateDense(comm, lrv->n, PETSC_DECIDE, PETSC_DETERMINE, lrv->r, NULL, &lrv->U));
+  PetscCall(MatDenseGetArrayWrite(lrv->U, &W));
+  for (PetscInt j = 0; j < lrv->r; j++) {
+    for (PetscInt i = 0; i < lrv->n; i++)
+      W[GramAt(j, lrv->n, i)] = F[GramAt(j, ldf, i)] / PetscSqrtReal(lrv->alpha);
+  }
+  PetscCall(MatDenseRestoreArrayWrite(lrv->U, &W));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 /*
-  W = U R by Cholesky QR, three times, the first shifted so that it cannot fail: T. Fukaya et al., Shifted Cholesky QR for
-  computing the QR factorization of ill-conditioned matrices, SIAM J. Sci. Comput. 42 (2020) A477-A503. R [r][r] upper, the
-  same on all ranks.
+  [W; I] = [U; V] T, the columns of [U; V] orthonormal: I - U U' = (I + W W')^-1, whose determinant is det(T)^-2. U is
+  written over W [n][r].
+
+  By Cholesky QR, as often as the condition kappa of [W; I] makes necessary, kappa^2 <= 1 + trace(W' W): once where that
+  leaves the eigenvalues of I - U U', which are 1 / kappa^2 at least, to a tenth; else twice; three times, the first
+  shifted so that it cannot fail, where a factor of W' W + I might not exist in floating point. T. Fukaya et al., Shifted
+  Cholesky QR for computing the QR factorization of ill-conditioned matrices, SIAM J. Sci. Comput. 42 (2020) A477-A503.
+  One rank factors for all.
 */
-static PetscErrorCode Orthonormalize(LRV *lrv, PetscReal *R)
+static PetscErrorCode Orthonormalize(LRV *lrv, PetscReal *U)
 {
+  MPI_Comm          comm = PetscObjectComm((PetscObject)lrv->A);
   const PetscScalar one = 1, zero = 0;
-  PetscBLASInt      n, r, ld, info;
-  PetscReal        *C, *before, trace;
-  PetscInt          rows;
+  const size_t      square = (size_t)lrv->r * (size_t)lrv->r;
+  PetscBLASInt      n, r, ld, info = 0;
+  PetscMPIInt       rank, count;
+  PetscInt          rows, passes = 1;
+  PetscReal        *C, *V        = NULL, trace;
 
   PetscFunctionBegin;
   PetscCall(PetscBLASIntCast(lrv->n, &n));
   PetscCall(PetscBLASIntCast(lrv->r, &r));
+  PetscCall(PetscMPIIntCast((PetscInt)square, &count));
   PetscCall(MatGetSize(lrv->A, &rows, NULL));
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
   ld = PetscMax(1, n);
-  PetscCall(PetscMalloc2((size_t)r * (size_t)r, &C, (size_t)r * (size_t)r, &before));
-  for (int pass = 0; pass < 3; pass++) {
-    PetscCall(GramOf(lrv, C));
-    trace = 0;
-    for (PetscInt j = 0; j < r; j++) trace += C[GramAt(j, r, j)];
-    if (pass == 0) { /* 11 (N r + r (r + 1)) u ||W||^2, which the trace bounds */
-      for (PetscInt j = 0; j < r; j++)
-        C[GramAt(j, r, j)] +=
-            11 * ((PetscReal)rows * r + (PetscReal)r * (r + 1)) * PETSC_MACHINE_EPSILON / 2 * trace;
+  PetscCall(PetscMalloc1(square, &C));
+  if (!rank) PetscCall(PetscCalloc1(square, &V));
+  for (PetscInt j = 0; j < r && !rank; j++) V[GramAt(j, r, j)] = 1;
+  for (PetscInt pass = 0; pass < passes; pass++) {
+    PetscCall(PetscArrayzero(C, square)); /* C = U' U + V' V */
+    if (!rank) PetscCallBLAS("BLASsyrk", BLASsyrk_("U", "T", &r, &r, &one, V, &r, &zero, C, &r));
+    if (n) PetscCallBLAS("BLASsyrk", BLASsyrk_("U", "T", &r, &n, &one, U, &ld, &one, C, &r));
+    PetscCallMPI(MPI_Reduce(rank ? C : MPI_IN_PLACE, C, count, MPIU_REAL, MPI_SUM, 0, comm));
+    if (!rank) {
+      if (pass == 0) {
+        trace = 0;
+        for (PetscInt j = 0; j < r; j++) trace += C[GramAt(j, r, j)];
+        if (trace > SHIFT_FROM) passes = 3;
+        else if (trace > TWICE_FROM) passes = 2;
+        /* 11 (N r + r (r + 1)) u ||W||^2, which the trace bounds */
+        for (PetscInt j = 0; j < r && passes == 3; j++)
+          C[GramAt(j, r, j)] +=
+              11 * ((PetscReal)rows * r + (PetscReal)r * (r + 1)) * PETSC_MACHINE_EPSILON / 2 * trace;
+      }
+      PetscCallBLAS("LAPACKpotrf", LAPACKpotrf_("U", &r, C, &r, &info));
+      PetscCheck(info == 0, PETSC_COMM_SELF, PETSC_ERR_LIB,
+                 "lrv: Cholesky QR fails in column %d of pass %" PetscInt_FMT, (int)info, pass);
+      PetscCallBLAS("BLAStrsm", BLAStrsm_("R", "U", "N", "N", &r, &r, &one, C, &r, V, &r));
     }
-    PetscCallBLAS("LAPACKpotrf", LAPACKpotrf_("U", &r, C, &r, &info));
-    PetscCheck(info == 0, PETSC_COMM_SELF, PETSC_ERR_LIB, "lrv: Cholesky QR fails in column %d of pass %d",
-               (int)info, pass);
-    if (n) PetscCallBLAS("BLAStrsm", BLAStrsm_("R", "U", "N", "N", &n, &r, &one, C, &r, lrv->U, &ld));
-    for (PetscInt j = 0; j < r; j++) {
-      for (PetscInt i = j + 1; i < r; i++) C[GramAt(j, r, i)] = 0;
-    }
-    if (pass > 0) { /* R = C R */
-      PetscCall(PetscArraycpy(before, R, (size_t)r * (size_t)r));
-      PetscCallBLAS("BLASgemm", BLASgemm_("N", "N", &r, &r, &r, &one, C, &r, before, &r, &zero, R, &r));
-    } else PetscCall(PetscArraycpy(R, C, (size_t)r * (size_t)r));
+    PetscCallMPI(MPI_Bcast(&passes, 1, MPIU_INT, 0, comm));
+    PetscCallMPI(MPI_Bcast(C, count, MPIU_REAL, 0, comm));
+    if (n) PetscCallBLAS("BLAStrsm", BLAStrsm_("R", "U", "N", "N", &n, &r, &one, C, &r, U, &ld));
+    for (PetscInt j = 0; j < r; j++) lrv->logdet += 2 * PetscLogReal(C[GramAt(j, r, j)]);
   }
-  PetscCall(PetscFree2(C, before));
+  PetscCall(PetscFree(C));
+  PetscCall(PetscFree(V));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* U, w and their share of log det from W */
+/* U and its share of log det */
 static PetscErrorCode LowRank(LRV *lrv)
 {
-  const PetscScalar one = 1, zero = 0;
-  PetscBLASInt      n, r, ld, info, lwork = -1;
-  PetscReal        *R, *left, *s, *work, size, *rotated;
+  PetscReal *U;
 
   PetscFunctionBegin;
   if (lrv->r == 0) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(Whiten(lrv));
-  PetscCall(PetscBLASIntCast(lrv->n, &n));
-  PetscCall(PetscBLASIntCast(lrv->r, &r));
-  ld = PetscMax(1, n);
-  PetscCall(PetscMalloc3((size_t)r * (size_t)r, &R, (size_t)r * (size_t)r, &left, r, &s));
-  PetscCall(PetscMalloc2(r, &lrv->w, r, &lrv->t));
-  PetscCall(Orthonormalize(lrv, R));
-  PetscCallBLAS("LAPACKgesvd",
-                LAPACKgesvd_("S", "N", &r, &r, R, &r, s, left, &r, NULL, &r, &size, &lwork, &info));
-  PetscCall(PetscBLASIntCast((PetscInt)size, &lwork));
-  PetscCall(PetscMalloc1(lwork, &work));
-  PetscCallBLAS("LAPACKgesvd",
-                LAPACKgesvd_("S", "N", &r, &r, R, &r, s, left, &r, NULL, &r, work, &lwork, &info));
-  PetscCheck(info == 0, PETSC_COMM_SELF, PETSC_ERR_LIB, "lrv: no singular values, LAPACK says %d", (int)info);
-  PetscCall(PetscFree(work));
-  PetscCallMPI(MPI_Bcast(left, (PetscMPIInt)(r * r), MPIU_REAL, 0, PetscObjectComm((PetscObject)lrv->A)));
-  PetscCallMPI(MPI_Bcast(s, (PetscMPIInt)r, MPIU_REAL, 0, PetscObjectComm((PetscObject)lrv->A)));
-  for (PetscInt j = 0; j < r; j++) {
-    lrv->w[j] = s[j] > 1 ? 1 / (1 + 1 / (s[j] * s[j])) : s[j] * s[j] / (1 + s[j] * s[j]);
-    lrv->logdet += s[j] > 1 ? 2 * PetscLogReal(s[j]) + PetscLogReal(1 + 1 / (s[j] * s[j]))
-                            : PetscLogReal(1 + s[j] * s[j]);
-  }
-  PetscCall(PetscMalloc1((size_t)lrv->n * (size_t)lrv->r, &rotated));
-  if (n)
-    PetscCallBLAS("BLASgemm",
-                  BLASgemm_("N", "N", &n, &r, &r, &one, lrv->U, &ld, left, &r, &zero, rotated, &ld));
-  PetscCall(PetscFree(lrv->U));
-  lrv->U = rotated;
-  PetscCall(PetscFree3(R, left, s));
+  PetscCall(PetscMalloc1(lrv->r, &lrv->t));
+  PetscCall(MatDenseGetArray(lrv->U, &U));
+  PetscCall(Orthonormalize(lrv, U));
+  PetscCall(MatDenseRestoreArray(lrv->U, &U));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -321,10 +300,11 @@ static PetscErrorCode PCSetUp_LRV(PC pc)
 
 static PetscErrorCode PCApply_LRV(PC pc, Vec v, Vec z)
 {
-  LRV              *lrv = (LRV *)pc->data;
-  const PetscScalar one = 1, zero = 0, minus = -1;
-  PetscBLASInt      n, r, ld, unit = 1;
-  PetscScalar      *y;
+  LRV               *lrv = (LRV *)pc->data;
+  const PetscScalar  one = 1, zero = 0, minus = -1;
+  PetscBLASInt       n, r, ld, unit = 1;
+  PetscScalar       *y;
+  const PetscScalar *U;
 
   PetscFunctionBegin;
   if (lrv->G) PetscCall(MatMult(lrv->G, v, lrv->y)); /* y = G v */
@@ -334,16 +314,17 @@ static PetscErrorCode PCApply_LRV(PC pc, Vec v, Vec z)
     PetscCall(PetscBLASIntCast(lrv->r, &r));
     ld = PetscMax(1, n);
     PetscCall(VecGetArray(lrv->y, &y));
+    PetscCall(MatDenseGetArrayRead(lrv->U, &U));
     PetscCall(PetscArrayzero(lrv->t, r));
     if (n)
       PetscCallBLAS("BLASgemv",
-                    BLASgemv_("T", &n, &r, &one, lrv->U, &ld, y, &unit, &zero, lrv->t, &unit)); /* t = U' y */
+                    BLASgemv_("T", &n, &r, &one, U, &ld, y, &unit, &zero, lrv->t, &unit)); /* t = U' y */
     PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, lrv->t, (PetscMPIInt)r, MPIU_REAL, MPI_SUM,
                                PetscObjectComm((PetscObject)pc)));
-    for (PetscInt j = 0; j < r; j++) lrv->t[j] *= lrv->w[j];
     if (n)
-      PetscCallBLAS("BLASgemv", BLASgemv_("N", &n, &r, &minus, lrv->U, &ld, lrv->t, &unit, &one, y,
-                                          &unit)); /* y -= U w t */
+      PetscCallBLAS("BLASgemv",
+                    BLASgemv_("N", &n, &r, &minus, U, &ld, lrv->t, &unit, &one, y, &unit)); /* y -= U t */
+    PetscCall(MatDenseRestoreArrayRead(lrv->U, &U));
     PetscCall(VecRestoreArray(lrv->y, &y));
   }
   if (lrv->G) PetscCall(MatMultTranspose(lrv->G, lrv->y, z)); /* z = G' y */

@@ -16,7 +16,7 @@
   F has r columns (pivchol.h), G conditions each point on m neighbours in the residual kernel K - F F' + alpha I
   (vecchia.h); with r = 0 that is Vecchia's preconditioner, with m = 0, where G is I / sqrt(alpha), a Nystrom one. Applied as
 
-      M^-1 = G' (I - U diag(s^2 / (1 + s^2)) U') G,      G F = U diag(s) V'
+      M^-1 = G' (I - U U') G,      I - U U' = (I + G F F' G')^-1
 
   symmetric and positive definite by construction. At the pivots of F, where the residual kernel is 0, max(alpha, 1e-5 of
   the least pivot) takes the place of alpha, and alpha is at least 1e-13 k(x, x) everywhere.
@@ -28,8 +28,8 @@
 
   -pc_view prints r, m, memory and the seconds of set-up.
 
-  Cost of set-up: N r profile evaluations, N r^2 (5/2 + 3 of G F) + N (m^2 r + m^3 / 3) multiply-adds over all ranks; of an
-  application 2 N (m + 1 + r) multiply-adds, two exchanges of neighbours' values and an allreduce of r numbers.
+  Cost of set-up: N r profile evaluations, N r^2 (1/2 + 1, 2 or 3) + N (m^2 r + m^3 / 3) multiply-adds over all ranks; of
+  an application 2 N (m + 1 + r) multiply-adds, two exchanges of neighbours' values and an allreduce of r numbers.
   Memory: n_local (16 r + 12 (m + 1)) bytes: F is kept, so that it can grow.
 
   Source: this project's; the parts are cited where they are implemented.
