@@ -13,6 +13,8 @@
 #define RANK_FIRST     16
 #define RANK_LEAST     128
 #define RANK_MOST      4000
+#define ROUGH          3 /* 2 nu of the smoothest kernel that starts with half the rank */
+#define ROUGH_DIM      3 /* and in how many coordinates at most */
 #define NEIGHBORS      30
 #define NEIGHBORS_MOST 120
 #define ALPHA_LEAST    1e-13 /* of k(x, x): what rounding leaves of a ridge */
@@ -69,9 +71,14 @@ static PetscErrorCode PCDestroy_LRV(PC pc)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscInt FirstRank(PetscInt n)
+/* Where the spectrum of the kernel decays slowly, neighbours in few coordinates do most, and columns cost more than they
+   save. */
+static PetscInt FirstRank(const GramKernel *kernel, PetscInt n)
 {
-  return PetscMax(RANK_LEAST, PetscMin(RANK_MOST, (PetscInt)(4 * PetscSqrtReal((PetscReal)n))));
+  const PetscInt  twonu = GramRadialGetInfo(kernel->radial)->twonu;
+  const PetscReal share = 0 < twonu && twonu <= ROUGH && kernel->dim <= ROUGH_DIM ? 2 : 4;
+
+  return PetscMax(RANK_LEAST, PetscMin(RANK_MOST, (PetscInt)(share * PetscSqrtReal((PetscReal)n))));
 }
 
 /* F, U and the vectors of G in its making: of n rows */
@@ -278,7 +285,7 @@ static PetscErrorCode PCSetUp_LRV(PC pc)
   PetscCall(MatGetLocalSize(lrv->A, &lrv->n, NULL));
   lrv->alpha = PetscMax(kernel.alpha, ALPHA_LEAST * kernel.amplitude * kernel.amplitude);
   if (!lrv->cap_r) {
-    lrv->cap_r = FirstRank(n);
+    lrv->cap_r = FirstRank(&kernel, n);
     lrv->cap_m = NEIGHBORS;
   }
   lrv->cap_r = PetscMin(lrv->cap_r, n);

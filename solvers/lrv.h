@@ -22,7 +22,8 @@
   the least pivot) takes the place of alpha, and alpha is at least 1e-13 k(x, x) everywhere.
 
   Options:  -pc_lrv_rank       r; auto: 16, 32, ... and m = 0 as soon as the largest eigenvalue of the residual is
-                               estimated to be below alpha, else 4 sqrt(N) within 128 .. 4000, or what fits into a
+                               estimated to be below alpha, else 4 sqrt(N), or half of that for exponential and
+                               matern 3/2 kernels in 3 coordinates at most, within 128 .. 4000, or what fits into a
                                quarter of the memory at hand
             -pc_lrv_neighbors  m; auto: 30 where that estimate stays above alpha
 
