@@ -437,13 +437,16 @@ int main(int argc, char **argv)
   static const PetscInt    dims[]  = {1, 2, 3, 5, 100};
   GramBackend              cpu[GRAM_SINGLE + 1], ref;
   GramKernel               kernel = {.amplitude = 1};
-  PetscBool                found, large = PETSC_FALSE, two = PETSC_FALSE;
-  char                     name[16];
-  PetscReal                error;
-  PetscInt                 only = 0;
+  PetscBool                found,
+      large = PETSC_FALSE, two = PETSC_FALSE,
+      plain = PETSC_FALSE; /* without what is about lists of tiles, the same for all copies of tiles */
+  char      name[16];
+  PetscReal error;
+  PetscInt  only = 0;
 
   PetscCall(PetscInitialize(&argc, &argv, NULL, help));
   PetscCall(PetscOptionsGetBool(NULL, NULL, "-large", &large, NULL));
+  PetscCall(PetscOptionsGetBool(NULL, NULL, "-plain", &plain, NULL));
   PetscCall(PetscOptionsGetBool(NULL, NULL, "-two", &two, NULL)); /* kernels, with and without a root */
   PetscCall(PetscOptionsGetInt(NULL, NULL, "-dim", &only, NULL)); /* of dims, for slow tools */
   PetscCall(CheckBackendFound("cpu", name, &found));
@@ -473,8 +476,8 @@ int main(int argc, char **argv)
       if (only && dims[d] != only) continue;
       PetscCall(Values(&kernel, cpu, ref));
       if (dims[d] < 100) PetscCall(Derivatives(&kernel, cpu, ref));
-      if (dims[d] < 5) PetscCall(Blocks(&kernel, cpu, ref));
-      for (int p = GRAM_DOUBLE; p <= GRAM_MIXED && (dims[d] == 3 || dims[d] == 5); p++) {
+      if (dims[d] < 5 && !plain) PetscCall(Blocks(&kernel, cpu, ref));
+      for (int p = GRAM_DOUBLE; p <= GRAM_MIXED && !plain && (dims[d] == 3 || dims[d] == 5); p++) {
         PetscCall(Independent(&kernel, cpu[p], 60, 1));
         PetscCall(Independent(&kernel, cpu[p], dims[d] == 3 ? 150 : 40, 3));
       }
