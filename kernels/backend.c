@@ -142,10 +142,9 @@ PetscErrorCode GramBackendCopy(GramBackend b, void *dst, const void *src, size_t
 
 PetscBool GramBackendReachesDevice(GramBackend b) { return (PetscBool)(b->ops.copy != NULL); }
 
-/* their coordinates twice, boxes, tables of ranges, and the sums on their way back */
 PetscLogDouble GramBackendHostBytes(GramBackend b, PetscInt points, PetscInt dim, PetscInt q)
 {
-  return b->ops.capacity ? (PetscLogDouble)points * (18.0 * dim + 48 + 8.0 * q) : 0;
+  return b->ops.hostbytes ? b->ops.hostbytes(points, dim, q) : 0;
 }
 
 PetscErrorCode GramBackendMeasurePeak(GramBackend b, PetscLogDouble *fma_per_second)

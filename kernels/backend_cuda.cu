@@ -91,7 +91,7 @@ template <typename T> PetscErrorCode RoomFree(Room<T> *room)
 /* A plan on its way to the device. */
 struct Upload {
   char       *host, *device; /* [room]; host is pinned */
-  size_t      room, bytes;
+  size_t      room;
   cudaEvent_t there, done; /* it is, and all that reads it is */
   bool        busy;
   PetscReal   pairs; /* evaluated by then */
@@ -130,16 +130,16 @@ struct Side {
   Room<double>                                      x;        /* there */
   std::vector<double>                               granules; /* [n / GRANULE][2 dim] corners of boxes */
   std::unordered_map<uint64_t, std::vector<double>> boxes;    /* of ranges asked for before */
-  std::vector<std::pair<PetscInt, const double *>>
-      box_at; /* [n] of those the last that begins there: its points, itself */
+  /* [n] of those the last that begins there: its points, itself */
+  std::vector<std::pair<PetscInt, const double *>> box_at;
 };
 
 struct TilesCUDA {
-  bool         narrow; /* entries in float */
-  GramTiles    entries;
-  Side         rows, cols; /* cols unused when square */
-  Room<double> v, w, y,
-      u; /* panels; those of the caller where they are on the device, and shared as the caller shares */
+  bool      narrow; /* entries in float */
+  GramTiles entries;
+  Side      rows, cols; /* cols unused when square */
+  /* panels; those of the caller where they are on the device, and shared as the caller shares */
+  Room<double>          v, w, y, u;
   const double         *v_now, *w_now;
   double               *u_now;
   double               *bounce; /* [n_bounce] pinned: sums on their way back */
@@ -160,6 +160,10 @@ struct TilesCUDA {
 Device    *DeviceOf(GramTiles t) { return (Device *)t->backend->data; }
 TilesCUDA *CudaOf(GramTiles t) { return (TilesCUDA *)t->data; }
 Side      *ColumnsOf(GramTiles t) { return t->square ? &CudaOf(t)->rows : &CudaOf(t)->cols; }
+
+/* what a mode takes for rows and for columns */
+Side *RowsIn(GramTiles t, int mode) { return mode == TRANSPOSED ? ColumnsOf(t) : &CudaOf(t)->rows; }
+Side *ColsIn(GramTiles t, int mode) { return mode == TRANSPOSED ? &CudaOf(t)->rows : ColumnsOf(t); }
 
 /* Entries in float? Their coordinates are about the centre of rows that stand together: not where rows must not depend
    on each other. */
@@ -226,10 +230,9 @@ const double *BoxOf(Side *side, PetscInt dim, PetscInt first, PetscInt n)
 {
   if (side->box_at[first].first == n) return side->box_at[first].second;
 
-  std::vector<double> &box = side->boxes[(uint64_t)first << 32 | (uint32_t)n];
+  std::vector<double> &box   = side->boxes[(uint64_t)first << 32 | (uint32_t)n];
+  const bool           known = !box.empty();
   double               point[2 * GRAM_MAX_DIM];
-
-  const bool known = !box.empty();
 
   box.resize(2 * (size_t)dim);
   side->box_at[first] = {n, box.data()};
@@ -409,7 +412,7 @@ void BatchClose(GramTiles t, GramTier tier, int mode)
   const PetscInt dim = t->kernel.dim, strip = batch->kernel.strip;
   const size_t   numbers = (size_t)Numbers(t) * batch->kernel.width;
   const int      count   = (int)batch->pieces.size() - batch->first;
-  Side          *rows    = mode == TRANSPOSED ? ColumnsOf(t) : &CudaOf(t)->rows;
+  Side          *rows    = RowsIn(t, mode);
   int            centre  = -1;
 
   if (!count) return;
@@ -465,8 +468,7 @@ void BatchAdd(GramTiles t, GramTier tier, int mode, PetscInt row, PetscInt n_row
   const size_t   numbers  = (size_t)Numbers(t) * (size_t)batch->kernel.width;
   const PetscInt step     = cut.steps ? batch->kernel.step : n_cols,
                  n_strips = (n_rows + batch->kernel.strip - 1) / batch->kernel.strip;
-  Side *rows              = mode == TRANSPOSED ? ColumnsOf(t) : &CudaOf(t)->rows,
-       *cols              = mode == TRANSPOSED ? &CudaOf(t)->rows : ColumnsOf(t);
+  Side  *rows = RowsIn(t, mode), *cols = ColsIn(t, mode);
   int    panel = 0, scale = 0, bits = 0;
   size_t sum;
 
@@ -622,19 +624,19 @@ PetscErrorCode Fold(GramTiles t, const Targets *targets, bool overlap, bool to_u
 
 PetscErrorCode BatchLaunch(GramTiles t, GramTier tier, int mode)
 {
-  TilesCUDA            *cuda       = CudaOf(t);
-  Device               *device     = DeviceOf(t);
-  Batch                *batch      = &cuda->batches[tier][mode];
-  const GramTileKernel *kernel     = &batch->kernel;
-  const bool            transposed = mode == TRANSPOSED;
-  const PetscInt        of_w       = cuda->w_now == cuda->v_now ? 0 : t->q; /* place of its largest */
-  const size_t          eights     = (size_t)(kernel->width + 7) / 8;
-  const Side *x = transposed ? ColumnsOf(t) : &cuda->rows, *z = transposed ? &cuda->rows : ColumnsOf(t);
+  TilesCUDA             *cuda       = CudaOf(t);
+  Device                *device     = DeviceOf(t);
+  Batch                 *batch      = &cuda->batches[tier][mode];
+  const GramTileKernel  *kernel     = &batch->kernel;
+  const bool             transposed = mode == TRANSPOSED;
+  const PetscInt         of_w       = cuda->w_now == cuda->v_now ? 0 : t->q; /* place of its largest */
+  const size_t           eights     = (size_t)(kernel->width + 7) / 8;
+  const Side            *x = RowsIn(t, mode), *z = ColsIn(t, mode);
   std::vector<long long> row_folds, col_folds;
-  size_t                 at      = 0;
-  Upload                *upload  = NULL;
-  GramWork               work    = {};
-  FoldWork               to_rows = {}, to_cols = {};
+  size_t                 at     = 0;
+  Upload                *upload = NULL;
+  GramWork               work   = {};
+  FoldWork               fold   = {}, to_rows, to_cols;
   bool                   row_overlap, col_overlap;
 
   PetscFunctionBegin;
@@ -653,14 +655,19 @@ PetscErrorCode BatchLaunch(GramTiles t, GramTier tier, int mode)
                            BytesOf(batch->packs) + BytesOf(batch->rows.keys) + BytesOf(batch->cols.keys) +
                            BytesOf(row_folds) + BytesOf(col_folds),
                        &upload));
-  work.items     = Put(upload, &at, batch->items);
-  work.pieces    = Put(upload, &at, batch->pieces);
-  work.centres   = Put(upload, &at, batch->centres);
-  work.packs     = Put(upload, &at, batch->packs);
-  to_rows.keys   = Put(upload, &at, batch->rows.keys);
-  to_cols.keys   = Put(upload, &at, batch->cols.keys);
-  to_rows.places = Put(upload, &at, row_folds);
-  to_cols.places = Put(upload, &at, col_folds);
+  work.items   = Put(upload, &at, batch->items);
+  work.pieces  = Put(upload, &at, batch->pieces);
+  work.centres = Put(upload, &at, batch->centres);
+  work.packs   = Put(upload, &at, batch->packs);
+  fold.sums    = cuda->sums.p;
+  fold.unit    = GramRadialGetInfo(t->kernel.radial)->unit;
+  fold.q       = (int)t->q;
+  fold.widest  = kernel->width;
+  to_rows = to_cols = fold;
+  to_rows.keys      = Put(upload, &at, batch->rows.keys);
+  to_cols.keys      = Put(upload, &at, batch->cols.keys);
+  to_rows.places    = Put(upload, &at, row_folds);
+  to_cols.places    = Put(upload, &at, col_folds);
   GramCallCUDA(cudaMemcpyAsync(upload->device, upload->host, at, cudaMemcpyHostToDevice, device->uploads));
   GramCallCUDA(cudaEventRecord(upload->there, device->uploads));
   GramCallCUDA(cudaStreamWaitEvent(device->stream, upload->there, 0));
@@ -679,15 +686,11 @@ PetscErrorCode BatchLaunch(GramTiles t, GramTier tier, int mode)
   work.cols        = transposed ? t->rows : t->cols;
   work.v_largest   = cuda->largest.p + (transposed ? of_w : 0);
   work.w_largest   = cuda->largest.p + (transposed ? 0 : of_w);
-  work.unit        = GramRadialGetInfo(t->kernel.radial)->unit;
+  work.unit        = fold.unit;
   work.row_sums    = cuda->sums.p;
   work.col_sums    = cuda->sums.p;
   work.panel       = cuda->panel.p;
   work.panel_scale = cuda->panel_scale.p;
-  to_rows.sums = to_cols.sums = cuda->sums.p;
-  to_rows.unit = to_cols.unit = work.unit;
-  to_rows.q = to_cols.q = work.q;
-  to_rows.widest = to_cols.widest = kernel->width;
   for (int r0 = 0; r0 < t->q; r0 += kernel->width) {
     work.r0    = r0;
     work.width = std::min(kernel->width, (int)t->q - r0);
@@ -709,21 +712,16 @@ PetscErrorCode BatchLaunch(GramTiles t, GramTier tier, int mode)
 /* ---- lists of tiles */
 
 /* numbers of partial sums before a batch is launched: a sixteenth of the rank's share of the memory, 384 MB at most */
-size_t Slots(const Device *device, PetscLogDouble bytes)
-{
-  return (size_t)std::min(48e6, bytes / device->sharers / 128);
-}
+size_t Slots(const Device *device) { return (size_t)std::min(48e6, device->bytes / device->sharers / 128); }
 
 /* of a tile, or of its transpose with rows and columns exchanged already */
 GramTier TierOf(GramTiles t, int mode, const GramTile *tile)
 {
-  TilesCUDA *cuda              = CudaOf(t);
-  Side      *rows              = mode == TRANSPOSED ? ColumnsOf(t) : &cuda->rows,
-       *cols                   = mode == TRANSPOSED ? &cuda->rows : ColumnsOf(t);
-  const GramTileKernel *kernel = &cuda->batches[GRAM_FACTORED][mode].kernel;
+  const GramTileKernel *kernel = &CudaOf(t)->batches[GRAM_FACTORED][mode].kernel;
 
   if (t->rowwise) return GRAM_DIRECT;
-  return TileFactorable(t, kernel, rows, tile->row, tile->n_rows, cols, tile->col, tile->n_cols)
+  return TileFactorable(t, kernel, RowsIn(t, mode), tile->row, tile->n_rows, ColsIn(t, mode), tile->col,
+                        tile->n_cols)
              ? GRAM_FACTORED
              : GRAM_DIRECT;
 }
@@ -779,7 +777,7 @@ PetscErrorCode Flush(GramTiles t)
 {
   TilesCUDA     *cuda  = CudaOf(t);
   const PetscInt dim   = t->kernel.dim;
-  const size_t   slots = Slots(DeviceOf(t), DeviceOf(t)->bytes);
+  const size_t   slots = Slots(DeviceOf(t));
   const Cut      cut   = CutOf(t, slots);
   PetscReal      none  = 0;
 
@@ -1089,9 +1087,14 @@ PetscErrorCode Capacity_CUDA(GramBackend backend, PetscInt m, PetscInt n, PetscI
   GramCallCUDA(cudaSetDevice(device->index));
   GramCallCUDA(cudaMemGetInfo(&free, &total));
   *have = (PetscLogDouble)free / device->sharers;
-  *need = 8 * points * dim + 8 * panels * q + (q > 2 ? 64 * points : 0) +
-          8.8 * (PetscLogDouble)Slots(device, device->bytes);
+  *need = 8 * points * dim + 8 * panels * q + (q > 2 ? 64 * points : 0) + 8.8 * (PetscLogDouble)Slots(device);
   PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* coordinates here and in the cpu's tiles, boxes, tables of ranges, and the sums on their way back */
+PetscLogDouble HostBytes_CUDA(PetscInt points, PetscInt dim, PetscInt q)
+{
+  return (PetscLogDouble)points * (18.0 * dim + 48 + 8.0 * q);
 }
 
 /* ---- the backend */
@@ -1119,18 +1122,6 @@ bool MpiReachesDevice(void)
 #else
   return false;
 #endif
-}
-
-/* The ranks of a node take the devices they see in turn; NONE: there is none. */
-#define NONE (-1)
-PetscErrorCode DeviceChoose(MPI_Comm node, int count, int *index)
-{
-  PetscMPIInt rank;
-
-  PetscFunctionBegin;
-  PetscCallMPI(MPI_Comm_rank(node, &rank));
-  *index = count ? rank % count : NONE;
-  PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 /* Ranks of the node on the same device, by its name everywhere: each may see others, or only its own. Collective. */
@@ -1165,11 +1156,12 @@ cudaError_t DeviceOpen(int index, cudaDeviceProp *properties, cudaStream_t *stre
 
 extern "C" PetscErrorCode GramBackendCreate_CUDA(MPI_Comm comm, GramBackend backend, PetscBool *found)
 {
-  int            count = 0, index = NONE, sharers = 1;
+  int            count = 0, index = 0, sharers = 1;
   cudaError_t    error = cudaGetDeviceCount(&count);
   cudaDeviceProp properties;
   cudaStream_t   stream = NULL, uploads = NULL;
   MPI_Comm       node;
+  PetscMPIInt    rank;
   Device        *device;
 
   PetscFunctionBegin;
@@ -1178,8 +1170,9 @@ extern "C" PetscErrorCode GramBackendCreate_CUDA(MPI_Comm comm, GramBackend back
   backend->detail = error == cudaErrorInsufficientDriver ? "no CUDA driver, or one older than this build"
                                                          : "no CUDA device found";
   PetscCallMPI(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node));
-  PetscCall(DeviceChoose(node, count, &index));
-  if (index != NONE) {
+  PetscCallMPI(MPI_Comm_rank(node, &rank));
+  if (count) { /* the ranks of a node take the devices they see in turn */
+    index  = rank % count;
     error  = DeviceOpen(index, &properties, &stream, &uploads);
     *found = (PetscBool)(error == cudaSuccess && properties.major >= 8);
     backend->detail =
@@ -1220,5 +1213,6 @@ extern "C" PetscErrorCode GramBackendCreate_CUDA(MPI_Comm comm, GramBackend back
   backend->ops.free         = Free_CUDA;
   backend->ops.copy         = Copy_CUDA;
   backend->ops.capacity     = Capacity_CUDA;
+  backend->ops.hostbytes    = HostBytes_CUDA;
   PetscFunctionReturn(PETSC_SUCCESS);
 }

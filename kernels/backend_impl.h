@@ -27,7 +27,9 @@ typedef struct {
   PetscErrorCode (*copy)(GramBackend, void *dst, const void *src, size_t bytes);   /* NULL: memcpy() */
   PetscErrorCode (*capacity)(GramBackend, PetscInt m, PetscInt n, PetscInt dim, PetscInt q,
                              PetscLogDouble *need, PetscLogDouble *have); /* NULL: no memory of its own */
-  PetscErrorCode (*peak)(GramBackend, PetscLogDouble *fma_per_second);    /* NULL: unknown */
+  PetscLogDouble (*hostbytes)(PetscInt points, PetscInt dim,
+                              PetscInt q);                             /* NULL: nothing beside the formulas */
+  PetscErrorCode (*peak)(GramBackend, PetscLogDouble *fma_per_second); /* NULL: unknown */
 } GramBackendOps;
 
 struct _p_GramBackend {

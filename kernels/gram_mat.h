@@ -165,7 +165,7 @@ typedef struct {
 /* Not collective. */
 PetscErrorCode GramMatGetStats(Mat A, GramMatStats *stats);
 PetscErrorCode GramMatGetKernel(Mat A, GramKernel *kernel);
-PetscErrorCode GramMatGetPoints(Mat A, GramPoints *points); /* its columns; borrowed */
+PetscErrorCode GramMatGetPoints(Mat A, GramPoints *points);          /* its columns; borrowed */
 PetscErrorCode GramMatGetPrecision(Mat A, GramPrecision *precision); /* of its backend */
 
 /**

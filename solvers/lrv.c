@@ -37,7 +37,6 @@ typedef struct {
   PetscReal     *t; /* [r] */
   Vec            y;
   PetscReal      alpha, logdet;
-  PetscInt       shifted;
   PetscLogDouble seconds;
 } LRV;
 
@@ -60,6 +59,7 @@ static PetscErrorCode PCReset_LRV(PC pc)
   PetscCall(GramPivCholDestroy(&lrv->chol));
   PetscCall(GramVecchiaDestroy(&lrv->vecchia));
   PetscCall(MatDestroy(&lrv->A));
+  lrv->r = 0;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -117,8 +117,10 @@ static PetscErrorCode Choose(LRV *lrv)
     lrv->r = PetscMin(reached, lrv->rank);
     PetscFunctionReturn(PETSC_SUCCESS);
   }
+  while (rank <= lrv->r) rank *= 2; /* where it was is not enough: the estimate would say so again */
+  rank = PetscMin(rank, lrv->cap_r);
   while (PETSC_TRUE) {
-    PetscCall(GramPivCholGrow(lrv->chol, PetscMin(rank, lrv->cap_r), 0.01 * lrv->alpha));
+    PetscCall(GramPivCholGrow(lrv->chol, rank, 0.01 * lrv->alpha));
     PetscCall(GramPivCholGetFactor(lrv->chol, &reached, NULL, NULL));
     lrv->r = PetscMin(rank, reached);
     PetscCall(GramPivCholEstimate(lrv->chol, lrv->r, &lambda));
@@ -149,8 +151,7 @@ static PetscErrorCode Local(LRV *lrv)
     if (pivots[j] >= start && pivots[j] < end)
       delta[pivots[j] - start] = PetscMax(lrv->alpha, PIVOT_SHARE * least);
   }
-  PetscCall(
-      GramVecchiaFactor(lrv->vecchia, lrv->A, lrv->r, F, ldf, delta, &lrv->G, &lrv->logdet, &lrv->shifted));
+  PetscCall(GramVecchiaFactor(lrv->vecchia, lrv->A, lrv->r, F, ldf, delta, &lrv->G, &lrv->logdet, NULL));
   PetscCall(PetscFree(delta));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -204,8 +205,8 @@ static PetscErrorCode Orthonormalize(LRV *lrv, PetscReal *U)
   const size_t      square = (size_t)lrv->r * (size_t)lrv->r;
   PetscBLASInt      n, r, ld, info = 0;
   PetscMPIInt       rank, count;
-  PetscInt          rows, passes = 1;
-  PetscReal        *C, *V        = NULL, trace;
+  PetscInt          rows, status[2] = {1, 0}; /* passes, and the column where one fails */
+  PetscReal        *C, *V           = NULL, trace;
 
   PetscFunctionBegin;
   PetscCall(PetscBLASIntCast(lrv->n, &n));
@@ -217,7 +218,7 @@ static PetscErrorCode Orthonormalize(LRV *lrv, PetscReal *U)
   PetscCall(PetscMalloc1(square, &C));
   if (!rank) PetscCall(PetscCalloc1(square, &V));
   for (PetscInt j = 0; j < r && !rank; j++) V[GramAt(j, r, j)] = 1;
-  for (PetscInt pass = 0; pass < passes; pass++) {
+  for (PetscInt pass = 0; pass < status[0]; pass++) {
     PetscCall(PetscArrayzero(C, square)); /* C = U' U + V' V */
     if (!rank) PetscCallBLAS("BLASsyrk", BLASsyrk_("U", "T", &r, &r, &one, V, &r, &zero, C, &r));
     if (n) PetscCallBLAS("BLASsyrk", BLASsyrk_("U", "T", &r, &n, &one, U, &ld, &one, C, &r));
@@ -226,19 +227,20 @@ static PetscErrorCode Orthonormalize(LRV *lrv, PetscReal *U)
       if (pass == 0) {
         trace = 0;
         for (PetscInt j = 0; j < r; j++) trace += C[GramAt(j, r, j)];
-        if (trace > SHIFT_FROM) passes = 3;
-        else if (trace > TWICE_FROM) passes = 2;
+        if (trace > SHIFT_FROM) status[0] = 3;
+        else if (trace > TWICE_FROM) status[0] = 2;
         /* 11 (N r + r (r + 1)) u ||W||^2, which the trace bounds */
-        for (PetscInt j = 0; j < r && passes == 3; j++)
+        for (PetscInt j = 0; j < r && status[0] == 3; j++)
           C[GramAt(j, r, j)] +=
               11 * ((PetscReal)rows * r + (PetscReal)r * (r + 1)) * PETSC_MACHINE_EPSILON / 2 * trace;
       }
       PetscCallBLAS("LAPACKpotrf", LAPACKpotrf_("U", &r, C, &r, &info));
-      PetscCheck(info == 0, PETSC_COMM_SELF, PETSC_ERR_LIB,
-                 "lrv: Cholesky QR fails in column %d of pass %" PetscInt_FMT, (int)info, pass);
-      PetscCallBLAS("BLAStrsm", BLAStrsm_("R", "U", "N", "N", &r, &r, &one, C, &r, V, &r));
+      status[1] = info;
+      if (!info) PetscCallBLAS("BLAStrsm", BLAStrsm_("R", "U", "N", "N", &r, &r, &one, C, &r, V, &r));
     }
-    PetscCallMPI(MPI_Bcast(&passes, 1, MPIU_INT, 0, comm));
+    PetscCallMPI(MPI_Bcast(status, 2, MPIU_INT, 0, comm));
+    PetscCheck(!status[1], comm, PETSC_ERR_LIB,
+               "lrv: Cholesky QR fails in column %" PetscInt_FMT " of pass %" PetscInt_FMT, status[1], pass);
     PetscCallMPI(MPI_Bcast(C, count, MPIU_REAL, 0, comm));
     if (n) PetscCallBLAS("BLAStrsm", BLAStrsm_("R", "U", "N", "N", &n, &r, &one, C, &r, U, &ld));
     for (PetscInt j = 0; j < r; j++) lrv->logdet += 2 * PetscLogReal(C[GramAt(j, r, j)]);

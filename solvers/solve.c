@@ -129,7 +129,7 @@ static PetscErrorCode KSPCreateGram(Mat A, KSP *ksp)
 {
   PetscReal    rtol, atol;
   PetscInt     max_it;
-  PetscBool    chosen;
+  PetscBool    chosen, lrv;
   PC           pc;
   GramSchedule schedule;
 
@@ -143,8 +143,8 @@ static PetscErrorCode KSPCreateGram(Mat A, KSP *ksp)
   PetscCall(GramScheduleFromOptions(PetscObjectComm((PetscObject)A), &schedule));
   PetscCall(PCSetType(pc, schedule.reproducible ? PCNONE : "lrv"));
   PetscCall(KSPSetFromOptions(*ksp));
-  PetscCall(PetscObjectTypeCompare((PetscObject)pc, "lrv", &chosen));
-  GramCheckInput(!schedule.reproducible || !chosen, PetscObjectComm((PetscObject)A),
+  PetscCall(PetscObjectTypeCompare((PetscObject)pc, "lrv", &lrv));
+  GramCheckInput(!schedule.reproducible || !lrv, PetscObjectComm((PetscObject)A),
                  "product.reproducible: sums of pc.type lrv depend on the ranks; take none or jacobi");
   PetscCall(KSPGetTolerances(*ksp, &rtol, &atol, NULL, &max_it));
   GramCheckInput(rtol >= 0 && rtol < 1, PetscObjectComm((PetscObject)A), "ksp.rtol: %.6g is not in [0, 1)",
@@ -748,7 +748,7 @@ static PetscErrorCode PreconditionerReport(KSP ksp, GramReport *report)
   PetscCall(PCViewFromOptions(pc, NULL, "-pc_view"));
   PetscCall(PetscStrcmp(type, "lrv", &lrv));
   if (!lrv) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(GramPCLRVGetInfo(pc, &report->pc_rank, &report->pc_neighbors, &report->pc_alpha, NULL, &seconds));
+  PetscCall(GramPCLRVGetInfo(pc, &report->pc_rank, &report->pc_neighbors, NULL, NULL, &seconds));
   report->setup_seconds += seconds;
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -22,7 +22,6 @@ typedef struct {
   PetscInt        exact_from;        /* iterations before A_true took over from A; -1: it did not have to */
   char            pc[32];            /* the preconditioner, "" for direct */
   PetscInt        pc_rank, pc_neighbors; /* of lrv, as they were in the end */
-  PetscReal       pc_alpha;              /* the ridge in its diagonal */
   PetscInt        n_history;             /* entries of history */
   PetscReal      *history;               /* see GramSolve(); on all ranks */
   PetscLogDouble  setup_seconds, solve_seconds;
