@@ -17,36 +17,52 @@
 #define ROUGH_DIM      3 /* and in how many coordinates at most */
 #define NEIGHBORS      30
 #define NEIGHBORS_MOST 120
-#define ALPHA_LEAST    1e-13 /* of k(x, x): what rounding leaves of a ridge */
+#define ALPHA_LEAST    1e-13 /* of k(x, x): what rounding leaves of a ridge; of trace(K) where K is exhausted */
 #define OPTION_MOST    40000 /* r^2 has to be a number of MPI and BLAS */
 #define PIVOT_SHARE    1e-5  /* of the least pivot, at pivots */
 #define TWICE_FROM     2e7   /* kappa^2 from which Cholesky QR needs a second pass: sqrt(0.1 / u) */
 #define SHIFT_FROM     1e13  /* and from which a third */
+#define ITS_LOCAL      10    /* taken to be needed with neighbours */
+#define ITS_SHARE      0.65  /* of the bound that are needed without: seen */
+#define ITS_TO         1e-8  /* the residual to which iterations are predicted */
+#define NEGLIGIBLE     1e-9  /* of alpha: nothing more to gain */
+#define CHEAP          0.1   /* of a product */
 
 typedef struct {
-  PetscInt       rank, neighbors; /* asked for, -1: chosen here */
-  PetscInt       cap_r, cap_m;    /* of the automatic choice; doubled when it grows */
-  PetscBool      full;            /* memory has cut cap_r */
-  PetscInt       r, m;
-  Mat            A; /* the operator of chol */
-  GramPivChol    chol;
-  GramVecchia    vecchia;
-  Mat            G; /* NULL: I / sqrt(alpha) */
-  PetscInt       n; /* local rows */
-  Mat            U; /* [n][r]: (I + G F F' G')^-1 = I - U U' */
-  PetscReal     *t; /* [r] */
-  Vec            y;
-  PetscReal      alpha, logdet;
-  PetscLogDouble seconds;
+  PetscInt         rank, neighbors; /* asked for, -1: chosen here */
+  PetscInt         cap_r, cap_m;    /* of the automatic choice with neighbours; doubled when it grows */
+  PetscBool        full;            /* memory has cut cap_r */
+  PetscBool        grown, insist;   /* that was too slow; and with m = 0 */
+  PetscInt         r, m;
+  Mat              A; /* the operator of chol */
+  GramKernel       kernel;
+  PetscInt         N, n; /* rows of all ranks, and of this one */
+  GramPivChol      chol;
+  GramVecchia      vecchia;
+  Mat              G; /* NULL: I / sqrt(alpha) */
+  const PetscReal *W; /* [n][r] by columns of ldw; F itself, or owned */
+  PetscInt         ldw;
+  PetscReal        scale; /* of W */
+  PetscReal       *owned; /* [n][r] */
+  PetscReal       *T;     /* [r][r], C = T' T, NULL: the columns of W stand for W T^-1 */
+  PetscReal       *t;     /* [q][r] */
+  PetscInt         q;
+  Vec              y;
+  Mat              Y; /* [n][q] */
+  PetscReal        alpha, logdet, error;
+  PetscLogDouble   seconds;
 } LRV;
 
 static PetscErrorCode FactorsReset(LRV *lrv)
 {
   PetscFunctionBegin;
   PetscCall(MatDestroy(&lrv->G));
+  PetscCall(MatDestroy(&lrv->Y));
   PetscCall(VecDestroy(&lrv->y));
-  PetscCall(MatDestroy(&lrv->U));
+  PetscCall(PetscFree(lrv->owned));
+  PetscCall(PetscFree(lrv->T));
   PetscCall(PetscFree(lrv->t));
+  lrv->q = 0;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -81,147 +97,243 @@ static PetscInt FirstRank(const GramKernel *kernel, PetscInt n)
   return PetscMax(RANK_LEAST, PetscMin(RANK_MOST, (PetscInt)(share * PetscSqrtReal((PetscReal)n))));
 }
 
-/* F, U and the vectors of G in its making: of n rows */
+/* F, W and the vectors of G in its making: of n rows */
 static PetscLogDouble Bytes(PetscInt n, PetscInt r, PetscInt m)
 {
-  return (PetscLogDouble)n * (24.0 * (PetscLogDouble)r + 16.0 * (PetscLogDouble)(m + 1));
+  return (PetscLogDouble)n * ((m ? 24.0 : 16.0) * (PetscLogDouble)r + 16.0 * (PetscLogDouble)(m + 1));
+}
+
+static PetscErrorCode Fits(const LRV *lrv, PetscInt r, PetscBool *fits)
+{
+  PetscLogDouble need, have;
+
+  PetscFunctionBegin;
+  PetscCall(GramMemoryFits(PetscObjectComm((PetscObject)lrv->A), 4 * Bytes(lrv->n, r, lrv->cap_m), fits,
+                           &need, &have));
+  PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 /* the cap, halved until a quarter of the memory holds it */
 static PetscErrorCode Limit(LRV *lrv)
 {
-  PetscLogDouble need, have;
-  PetscBool      fits = PETSC_FALSE;
+  PetscBool fits = PETSC_FALSE;
 
   PetscFunctionBegin;
   while (!fits && lrv->cap_r > RANK_FIRST) {
-    PetscCall(GramMemoryFits(PetscObjectComm((PetscObject)lrv->A), 4 * Bytes(lrv->n, lrv->cap_r, lrv->cap_m),
-                             &fits, &need, &have));
+    PetscCall(Fits(lrv, lrv->cap_r, &fits));
     if (!fits) lrv->cap_r /= 2;
     if (!fits) lrv->full = PETSC_TRUE;
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* r = 16, 32, ... until the residual is below alpha, where nothing local is left to do; else the cap, and neighbours */
-static PetscErrorCode Choose(LRV *lrv)
-{
-  PetscInt  rank = RANK_FIRST, reached;
-  PetscReal lambda;
+/* Costs are multiply-adds a row: of a product that uses entries twice; of F by gemm and C by syrk, half of r^2 each. */
+static PetscReal ProductCost(const LRV *lrv) { return 0.5 * (lrv->kernel.dim + 9) * (PetscReal)lrv->N; }
 
-  PetscFunctionBegin;
-  lrv->m = lrv->neighbors >= 0 ? lrv->neighbors : lrv->cap_m;
-  if (lrv->rank >= 0) {
-    PetscCall(GramPivCholGrow(lrv->chol, lrv->rank, 0));
-    PetscCall(GramPivCholGetFactor(lrv->chol, &reached, NULL, NULL));
-    lrv->r = PetscMin(reached, lrv->rank);
-    PetscFunctionReturn(PETSC_SUCCESS);
-  }
-  while (rank <= lrv->r) rank *= 2; /* where it was is not enough: the estimate would say so again */
-  rank = PetscMin(rank, lrv->cap_r);
-  while (PETSC_TRUE) {
-    PetscCall(GramPivCholGrow(lrv->chol, rank, 0.01 * lrv->alpha));
-    PetscCall(GramPivCholGetFactor(lrv->chol, &reached, NULL, NULL));
-    lrv->r = PetscMin(rank, reached);
-    PetscCall(GramPivCholEstimate(lrv->chol, lrv->r, &lambda));
-    if (lambda <= lrv->alpha && lrv->neighbors < 0) lrv->m = 0;
-    if (lambda <= lrv->alpha || lrv->r < rank || rank >= lrv->cap_r) PetscFunctionReturn(PETSC_SUCCESS);
-    rank = PetscMin(2 * rank, lrv->cap_r);
-  }
+static PetscReal LowRankCost(PetscInt r) { return 1.3 * (PetscReal)r * (PetscReal)r; }
+
+/* Iterations of CG where the eigenvalues of M^-1 A are in [1, 1 + ratio]: with k of them the residual falls by
+   T_k(1 + 2 / ratio), the bound of Chebyshev polynomials. */
+static PetscReal Iterations(PetscReal ratio)
+{
+  const PetscReal x = 1 + 2 / PetscMax(ratio, PETSC_MACHINE_EPSILON);
+
+  return PetscLogReal(2 / ITS_TO) / PetscLogReal(x + PetscSqrtReal(x * x - 1));
 }
 
-/* the sparse factor of the residual, or its diagonal */
+/* What is known of the residual at r columns: an estimate of its largest eigenvalue, and as which power of r it falls. */
+typedef struct {
+  PetscInt  r;
+  PetscReal lambda, power;
+} Decay;
+
+static PetscErrorCode DecayUpdate(LRV *lrv, Decay *d)
+{
+  const Decay before = *d;
+
+  PetscFunctionBegin;
+  d->r = lrv->r;
+  PetscCall(GramPivCholEstimate(lrv->chol, lrv->r, &d->lambda));
+  PetscCall(PetscInfo(lrv->A, "lrv: rank %" PetscInt_FMT ", largest eigenvalue left %g\n", lrv->r,
+                      (double)d->lambda));
+  d->power =
+      before.r > 0 && 0 < d->lambda && d->lambda < before.lambda && d->r > before.r
+          ? PetscLogReal(d->lambda / before.lambda) / PetscLogReal((PetscReal)d->r / (PetscReal)before.r)
+          : 0;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* multiply-adds a row that a solve takes from here on, with m = 0 and with neighbours */
+static PetscReal AloneCost(const LRV *lrv, PetscReal lambda)
+{
+  return PetscMax(1, ITS_SHARE * Iterations(lambda / lrv->alpha)) * ProductCost(lrv);
+}
+
+static PetscReal LocalCost(const LRV *lrv, PetscInt r)
+{
+  const PetscReal m = (PetscReal)lrv->cap_m;
+
+  return m * m * ((PetscReal)(r + lrv->kernel.dim + 9) + m) + ITS_LOCAL * ProductCost(lrv);
+}
+
+/* Are columns up to next worth it? */
+static PetscErrorCode GoOn(const LRV *lrv, const Decay *d, PetscInt next, PetscBool *on)
+{
+  const PetscReal alone = AloneCost(lrv, d->lambda), local = LocalCost(lrv, d->r),
+                  lambda = d->lambda * PetscPowReal((PetscReal)next / (PetscReal)d->r, d->power),
+                  better = AloneCost(lrv, lambda) + LowRankCost(next) - LowRankCost(d->r);
+
+  PetscFunctionBegin;
+  *on = PETSC_FALSE;
+  if (next == d->r || d->lambda <= NEGLIGIBLE * lrv->alpha) PetscFunctionReturn(PETSC_SUCCESS);
+  if (lrv->grown) *on = (PetscBool)(d->lambda > lrv->alpha && d->r < lrv->cap_r);
+  else if (alone > local && d->r < lrv->cap_r) *on = PETSC_TRUE;
+  else if (better < PetscMin(alone, local)) PetscCall(Fits(lrv, next, on));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* After r columns: twice as many, the cap on the way. */
+static PetscInt NextRank(const LRV *lrv, PetscInt r)
+{
+  const PetscInt most = PetscMin(lrv->N, RANK_MOST);
+
+  return PetscMax(r, PetscMin(2 * r, r < lrv->cap_r ? lrv->cap_r : most));
+}
+
+/* The cap, halved until its columns cost little beside a product, but more than there are: they were not enough, and
+   the estimate would say so again. */
+static PetscInt StartRank(const LRV *lrv)
+{
+  PetscInt rank = lrv->cap_r;
+
+  while (LowRankCost(rank) > CHEAP * ProductCost(lrv) && rank / 2 >= PetscMax(RANK_FIRST, lrv->r + 1))
+    rank = (rank + 1) / 2;
+  return rank;
+}
+
+/* r and m, and the columns */
+static PetscErrorCode Choose(LRV *lrv)
+{
+  Decay     d    = {0};
+  PetscInt  rank = lrv->rank >= 0 ? lrv->rank : StartRank(lrv), reached, exhausted;
+  PetscBool on   = PETSC_TRUE;
+
+  PetscFunctionBegin;
+  while (on) {
+    const PetscBool cheap = (PetscBool)(LowRankCost(rank) <= CHEAP * ProductCost(lrv));
+
+    PetscCall(
+        GramPivCholGrow(lrv->chol, rank, lrv->rank >= 0 ? 0 : (cheap ? NEGLIGIBLE : 0.01) * lrv->alpha));
+    PetscCall(GramPivCholGetFactor(lrv->chol, &reached, NULL, NULL));
+    PetscCall(GramPivCholGetNumericalRank(lrv->chol, &exhausted));
+    if (exhausted >= 0)
+      lrv->alpha = PetscMax(lrv->alpha, ALPHA_LEAST * lrv->N * PetscSqr(lrv->kernel.amplitude));
+    lrv->r = PetscMin(rank, reached);
+    PetscCall(DecayUpdate(lrv, &d));
+    if (lrv->rank >= 0 || lrv->r < rank) break;
+    rank = NextRank(lrv, lrv->r);
+    PetscCall(GoOn(lrv, &d, rank, &on));
+  }
+  if (lrv->neighbors >= 0) lrv->m = lrv->neighbors;
+  else if (lrv->insist) lrv->m = lrv->cap_m;
+  else if (d.lambda <= lrv->alpha) lrv->m = 0;
+  else if (lrv->grown) lrv->m = lrv->cap_m;
+  else lrv->m = AloneCost(lrv, d.lambda) <= LocalCost(lrv, lrv->r) ? 0 : lrv->cap_m;
+  lrv->m     = PetscMin(lrv->m, lrv->N - 1);
+  lrv->error = lrv->m ? PETSC_INFINITY : d.lambda / lrv->alpha;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* G and W = G F: the sparse factor of the residual, or its diagonal */
 static PetscErrorCode Local(LRV *lrv)
 {
   const PetscReal *F;
   const PetscInt  *pivots;
   PetscReal       *delta, least;
-  PetscInt         ldf, start, end, n;
+  PetscInt         ldf, start, end;
 
   PetscFunctionBegin;
-  PetscCall(MatGetOwnershipRange(lrv->A, &start, &end));
-  PetscCall(MatGetSize(lrv->A, &n, NULL));
-  lrv->logdet = (PetscReal)n * PetscLogReal(lrv->alpha);
-  if (lrv->m == 0) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(GramPivCholGetFactor(lrv->chol, NULL, &F, &ldf));
+  lrv->logdet = (PetscReal)lrv->N * PetscLogReal(lrv->alpha);
+  lrv->W      = F;
+  lrv->ldw    = ldf;
+  lrv->scale  = 1 / PetscSqrtReal(lrv->alpha);
+  if (lrv->m == 0) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(MatGetOwnershipRange(lrv->A, &start, &end));
   PetscCall(GramPivCholGetPivots(lrv->chol, &pivots, &least));
-  PetscCall(PetscMalloc1(end - start, &delta));
-  for (PetscInt i = 0; i < end - start; i++) delta[i] = lrv->alpha;
+  PetscCall(PetscMalloc1(lrv->n, &delta));
+  PetscCall(PetscMalloc1(GramAt(lrv->r, lrv->n, 0), &lrv->owned));
+  for (PetscInt i = 0; i < lrv->n; i++) delta[i] = lrv->alpha;
   for (PetscInt j = 0; j < lrv->r; j++) {
     if (pivots[j] >= start && pivots[j] < end)
       delta[pivots[j] - start] = PetscMax(lrv->alpha, PIVOT_SHARE * least);
   }
-  PetscCall(GramVecchiaFactor(lrv->vecchia, lrv->A, lrv->r, F, ldf, delta, &lrv->G, &lrv->logdet, NULL));
+  PetscCall(GramVecchiaFactor(lrv->vecchia, lrv->A, lrv->r, F, ldf, delta, &lrv->G, lrv->owned, &lrv->logdet,
+                              NULL));
   PetscCall(PetscFree(delta));
+  lrv->W     = lrv->owned;
+  lrv->ldw   = PetscMax(lrv->n, 1);
+  lrv->scale = 1;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* U = W = G F */
-static PetscErrorCode Whiten(LRV *lrv)
+/* W where it may be written, with its scale in it */
+static PetscErrorCode Own(LRV *lrv)
 {
-  MPI_Comm         comm = PetscObjectComm((PetscObject)lrv->A);
-  const PetscReal *F;
-  PetscReal       *W;
-  PetscInt         ldf;
-  Mat              dense;
-
   PetscFunctionBegin;
-  PetscCall(GramPivCholGetFactor(lrv->chol, NULL, &F, &ldf));
-  if (lrv->G) {
-    PetscCall(MatCreate(comm, &dense));
-    PetscCall(MatSetSizes(dense, lrv->n, PETSC_DECIDE, PETSC_DETERMINE, lrv->r));
-    PetscCall(MatSetType(dense, MATDENSE));
-    PetscCall(MatDenseSetLDA(dense, ldf));
-    PetscCall(MatSeqDenseSetPreallocation(dense, (PetscScalar *)F));
-    PetscCall(MatMPIDenseSetPreallocation(dense, (PetscScalar *)F));
-    PetscCall(MatMatMult(lrv->G, dense, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &lrv->U));
-    PetscCall(MatDestroy(&dense));
-    PetscFunctionReturn(PETSC_SUCCESS);
-  }
-  PetscCall(MatCreateDense(comm, lrv->n, PETSC_DECIDE, PETSC_DETERMINE, lrv->r, NULL, &lrv->U));
-  PetscCall(MatDenseGetArrayWrite(lrv->U, &W));
+  if (lrv->owned) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscMalloc1(GramAt(lrv->r, lrv->n, 0), &lrv->owned));
   for (PetscInt j = 0; j < lrv->r; j++) {
     for (PetscInt i = 0; i < lrv->n; i++)
-      W[GramAt(j, lrv->n, i)] = F[GramAt(j, ldf, i)] / PetscSqrtReal(lrv->alpha);
+      lrv->owned[GramAt(j, lrv->n, i)] = lrv->scale * lrv->W[GramAt(j, lrv->ldw, i)];
   }
-  PetscCall(MatDenseRestoreArrayWrite(lrv->U, &W));
+  lrv->W     = lrv->owned;
+  lrv->ldw   = PetscMax(lrv->n, 1);
+  lrv->scale = 1;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 /*
-  [W; I] = [U; V] T, the columns of [U; V] orthonormal: I - U U' = (I + W W')^-1, whose determinant is det(T)^-2. U is
-  written over W [n][r].
+  C = I + W' W = T' T, and its share of log det.
 
-  By Cholesky QR, as often as the condition kappa of [W; I] makes necessary, kappa^2 <= 1 + trace(W' W): once where that
-  leaves the eigenvalues of I - U U', which are 1 / kappa^2 at least, to a tenth; else twice; three times, the first
-  shifted so that it cannot fail, where a factor of W' W + I might not exist in floating point. T. Fukaya et al., Shifted
-  Cholesky QR for computing the QR factorization of ill-conditioned matrices, SIAM J. Sci. Comput. 42 (2020) A477-A503.
-  One rank factors for all.
+  kappa, the condition of [W; I], is bounded by kappa^2 <= 1 + trace(W' W). Where that leaves a tenth of the eigenvalues of
+  I - W C^-1 W', 1 / kappa^2 at least, T is kept. Else [W; I] = [U; V] T with orthonormal columns by Cholesky QR, and U,
+  written over W, stands for W T^-1: twice; or three times, the first shifted so that it cannot fail, where a factor of C
+  might not exist in floating point. T. Fukaya et al., Shifted Cholesky QR for computing the QR factorization of
+  ill-conditioned matrices, SIAM J. Sci. Comput. 42 (2020) A477-A503. One rank factors for all.
 */
-static PetscErrorCode Orthonormalize(LRV *lrv, PetscReal *U)
+static PetscErrorCode LowRank(LRV *lrv)
 {
   MPI_Comm          comm = PetscObjectComm((PetscObject)lrv->A);
   const PetscScalar one = 1, zero = 0;
   const size_t      square = (size_t)lrv->r * (size_t)lrv->r;
   PetscBLASInt      n, r, ld, info = 0;
   PetscMPIInt       rank, count;
-  PetscInt          rows, status[2] = {1, 0}; /* passes, and the column where one fails */
-  PetscReal        *C, *V           = NULL, trace;
+  PetscInt          status[2] = {1, 0}; /* passes, and the column where one fails */
+  PetscReal        *C, *V = NULL, trace;
 
   PetscFunctionBegin;
+  if (lrv->r == 0) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(PetscBLASIntCast(lrv->n, &n));
   PetscCall(PetscBLASIntCast(lrv->r, &r));
   PetscCall(PetscMPIIntCast((PetscInt)square, &count));
-  PetscCall(MatGetSize(lrv->A, &rows, NULL));
   PetscCallMPI(MPI_Comm_rank(comm, &rank));
-  ld = PetscMax(1, n);
   PetscCall(PetscMalloc1(square, &C));
   if (!rank) PetscCall(PetscCalloc1(square, &V));
   for (PetscInt j = 0; j < r && !rank; j++) V[GramAt(j, r, j)] = 1;
   for (PetscInt pass = 0; pass < status[0]; pass++) {
-    PetscCall(PetscArrayzero(C, square)); /* C = U' U + V' V */
+    PetscReal squared;
+
+    if (pass) PetscCall(Own(lrv));
+    squared = lrv->scale * lrv->scale;
+    PetscCall(PetscBLASIntCast(lrv->ldw, &ld));
+    if (pass) { /* [U; V] times the inverse of the last factor */
+      if (n) PetscCallBLAS("BLAStrsm", BLAStrsm_("R", "U", "N", "N", &n, &r, &one, C, &r, lrv->owned, &ld));
+      if (!rank) PetscCallBLAS("BLAStrsm", BLAStrsm_("R", "U", "N", "N", &r, &r, &one, C, &r, V, &r));
+    }
+    PetscCall(PetscArrayzero(C, square)); /* C = W' W + V' V */
     if (!rank) PetscCallBLAS("BLASsyrk", BLASsyrk_("U", "T", &r, &r, &one, V, &r, &zero, C, &r));
-    if (n) PetscCallBLAS("BLASsyrk", BLASsyrk_("U", "T", &r, &n, &one, U, &ld, &one, C, &r));
+    if (n) PetscCallBLAS("BLASsyrk", BLASsyrk_("U", "T", &r, &n, &squared, lrv->W, &ld, &one, C, &r));
     PetscCallMPI(MPI_Reduce(rank ? C : MPI_IN_PLACE, C, count, MPIU_REAL, MPI_SUM, 0, comm));
     if (!rank) {
       if (pass == 0) {
@@ -232,45 +344,31 @@ static PetscErrorCode Orthonormalize(LRV *lrv, PetscReal *U)
         /* 11 (N r + r (r + 1)) u ||W||^2, which the trace bounds */
         for (PetscInt j = 0; j < r && status[0] == 3; j++)
           C[GramAt(j, r, j)] +=
-              11 * ((PetscReal)rows * r + (PetscReal)r * (r + 1)) * PETSC_MACHINE_EPSILON / 2 * trace;
+              11 * ((PetscReal)lrv->N * r + (PetscReal)r * (r + 1)) * PETSC_MACHINE_EPSILON / 2 * trace;
       }
       PetscCallBLAS("LAPACKpotrf", LAPACKpotrf_("U", &r, C, &r, &info));
       status[1] = info;
-      if (!info) PetscCallBLAS("BLAStrsm", BLAStrsm_("R", "U", "N", "N", &r, &r, &one, C, &r, V, &r));
     }
     PetscCallMPI(MPI_Bcast(status, 2, MPIU_INT, 0, comm));
     PetscCheck(!status[1], comm, PETSC_ERR_LIB,
-               "lrv: Cholesky QR fails in column %" PetscInt_FMT " of pass %" PetscInt_FMT, status[1], pass);
+               "lrv: Cholesky fails in column %" PetscInt_FMT " of pass %" PetscInt_FMT, status[1], pass);
     PetscCallMPI(MPI_Bcast(C, count, MPIU_REAL, 0, comm));
-    if (n) PetscCallBLAS("BLAStrsm", BLAStrsm_("R", "U", "N", "N", &n, &r, &one, C, &r, U, &ld));
     for (PetscInt j = 0; j < r; j++) lrv->logdet += 2 * PetscLogReal(C[GramAt(j, r, j)]);
   }
-  PetscCall(PetscFree(C));
   PetscCall(PetscFree(V));
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
-/* U and its share of log det */
-static PetscErrorCode LowRank(LRV *lrv)
-{
-  PetscReal *U;
-
-  PetscFunctionBegin;
-  if (lrv->r == 0) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(Whiten(lrv));
-  PetscCall(PetscMalloc1(lrv->r, &lrv->t));
-  PetscCall(MatDenseGetArray(lrv->U, &U));
-  PetscCall(Orthonormalize(lrv, U));
-  PetscCall(MatDenseRestoreArray(lrv->U, &U));
+  if (status[0] == 1) {
+    lrv->T = C;
+    PetscFunctionReturn(PETSC_SUCCESS);
+  }
+  if (n) PetscCallBLAS("BLAStrsm", BLAStrsm_("R", "U", "N", "N", &n, &r, &one, C, &r, lrv->owned, &ld));
+  PetscCall(PetscFree(C));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 static PetscErrorCode PCSetUp_LRV(PC pc)
 {
   LRV       *lrv = (LRV *)pc->data;
-  GramKernel kernel;
   GramPoints points;
-  PetscInt   n;
 
   PetscFunctionBegin;
   PetscCall(PetscTimeSubtract(&lrv->seconds));
@@ -281,21 +379,20 @@ static PetscErrorCode PCSetUp_LRV(PC pc)
     PetscCall(GramPivCholCreate(lrv->A, &lrv->chol));
   }
   PetscCall(FactorsReset(lrv));
-  PetscCall(GramMatGetKernel(lrv->A, &kernel));
+  PetscCall(GramMatGetKernel(lrv->A, &lrv->kernel));
   PetscCall(GramMatGetPoints(lrv->A, &points));
-  PetscCall(MatGetSize(lrv->A, &n, NULL));
+  PetscCall(MatGetSize(lrv->A, &lrv->N, NULL));
   PetscCall(MatGetLocalSize(lrv->A, &lrv->n, NULL));
-  lrv->alpha = PetscMax(kernel.alpha, ALPHA_LEAST * kernel.amplitude * kernel.amplitude);
+  lrv->alpha = PetscMax(lrv->kernel.alpha, ALPHA_LEAST * PetscSqr(lrv->kernel.amplitude));
   if (!lrv->cap_r) {
-    lrv->cap_r = FirstRank(&kernel, n);
+    lrv->cap_r = FirstRank(&lrv->kernel, lrv->N);
     lrv->cap_m = NEIGHBORS;
   }
-  lrv->cap_r = PetscMin(lrv->cap_r, n);
+  lrv->cap_r = PetscMin(lrv->cap_r, lrv->N);
   PetscCall(Limit(lrv));
   PetscCall(Choose(lrv));
-  lrv->m = PetscMin(lrv->m, n - 1);
   if (lrv->m > 0) {
-    if (!lrv->vecchia) PetscCall(GramVecchiaCreate(points, kernel.length_scale, &lrv->vecchia));
+    if (!lrv->vecchia) PetscCall(GramVecchiaCreate(points, lrv->kernel.length_scale, &lrv->vecchia));
     PetscCall(GramVecchiaSetNeighbours(lrv->vecchia, lrv->m));
   }
   PetscCall(Local(lrv));
@@ -307,37 +404,111 @@ static PetscErrorCode PCSetUp_LRV(PC pc)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode PCApply_LRV(PC pc, Vec v, Vec z)
+/* y = G v */
+static PetscErrorCode Sparse(const LRV *lrv, Vec v, Vec y)
 {
-  LRV               *lrv = (LRV *)pc->data;
-  const PetscScalar  one = 1, zero = 0, minus = -1;
-  PetscBLASInt       n, r, ld, unit = 1;
-  PetscScalar       *y;
-  const PetscScalar *U;
+  PetscFunctionBegin;
+  if (lrv->G) PetscCall(MatMult(lrv->G, v, y));
+  else PetscCall(VecAXPBY(y, 1 / PetscSqrtReal(lrv->alpha), 0, v));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* z = G' y */
+static PetscErrorCode SparseTranspose(const LRV *lrv, Vec y, Vec z)
+{
+  PetscFunctionBegin;
+  if (lrv->G) PetscCall(MatMultTranspose(lrv->G, y, z));
+  else PetscCall(VecAXPBY(z, 1 / PetscSqrtReal(lrv->alpha), 0, y));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* y -= W C^-1 W' y for q columns y [q][ldy] */
+static PetscErrorCode Deflate(LRV *lrv, PetscInt q, PetscScalar *y, PetscInt ldy)
+{
+  const PetscScalar one = 1, zero = 0, scale = lrv->scale, minus = -lrv->scale;
+  PetscBLASInt      n, r, ldw, ld, columns, unit = 1, info;
+  PetscMPIInt       count;
 
   PetscFunctionBegin;
-  if (lrv->G) PetscCall(MatMult(lrv->G, v, lrv->y)); /* y = G v */
-  else PetscCall(VecAXPBY(lrv->y, 1 / PetscSqrtReal(lrv->alpha), 0, v));
-  if (lrv->r) {
-    PetscCall(PetscBLASIntCast(lrv->n, &n));
-    PetscCall(PetscBLASIntCast(lrv->r, &r));
-    ld = PetscMax(1, n);
-    PetscCall(VecGetArray(lrv->y, &y));
-    PetscCall(MatDenseGetArrayRead(lrv->U, &U));
-    PetscCall(PetscArrayzero(lrv->t, r));
-    if (n)
-      PetscCallBLAS("BLASgemv",
-                    BLASgemv_("T", &n, &r, &one, U, &ld, y, &unit, &zero, lrv->t, &unit)); /* t = U' y */
-    PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, lrv->t, (PetscMPIInt)r, MPIU_REAL, MPI_SUM,
-                               PetscObjectComm((PetscObject)pc)));
-    if (n)
-      PetscCallBLAS("BLASgemv",
-                    BLASgemv_("N", &n, &r, &minus, U, &ld, lrv->t, &unit, &one, y, &unit)); /* y -= U t */
-    PetscCall(MatDenseRestoreArrayRead(lrv->U, &U));
-    PetscCall(VecRestoreArray(lrv->y, &y));
+  if (!lrv->r) PetscFunctionReturn(PETSC_SUCCESS);
+  if (q > lrv->q) {
+    PetscCall(PetscFree(lrv->t));
+    PetscCall(PetscMalloc1(GramAt(q, lrv->r, 0), &lrv->t));
+    lrv->q = q;
   }
-  if (lrv->G) PetscCall(MatMultTranspose(lrv->G, lrv->y, z)); /* z = G' y */
-  else PetscCall(VecAXPBY(z, 1 / PetscSqrtReal(lrv->alpha), 0, lrv->y));
+  PetscCall(PetscBLASIntCast(lrv->n, &n));
+  PetscCall(PetscBLASIntCast(lrv->r, &r));
+  PetscCall(PetscBLASIntCast(lrv->ldw, &ldw));
+  PetscCall(PetscBLASIntCast(ldy, &ld));
+  PetscCall(PetscBLASIntCast(q, &columns));
+  PetscCall(PetscMPIIntCast(q * lrv->r, &count));
+  if (!n) PetscCall(PetscArrayzero(lrv->t, count));
+  else if (q == 1)
+    PetscCallBLAS("BLASgemv", BLASgemv_("T", &n, &r, &scale, lrv->W, &ldw, y, &unit, &zero, lrv->t, &unit));
+  else
+    PetscCallBLAS("BLASgemm",
+                  BLASgemm_("T", "N", &r, &columns, &n, &scale, lrv->W, &ldw, y, &ld, &zero, lrv->t, &r));
+  PetscCallMPI(
+      MPI_Allreduce(MPI_IN_PLACE, lrv->t, count, MPIU_REAL, MPI_SUM, PetscObjectComm((PetscObject)lrv->A)));
+  if (lrv->T) {
+    PetscCallBLAS("LAPACKpotrs", LAPACKpotrs_("U", &r, &columns, lrv->T, &r, lrv->t, &r, &info));
+    PetscCheck(!info, PETSC_COMM_SELF, PETSC_ERR_LIB, "LAPACK potrs: %d", (int)info);
+  }
+  if (n && q == 1)
+    PetscCallBLAS("BLASgemv", BLASgemv_("N", &n, &r, &minus, lrv->W, &ldw, lrv->t, &unit, &one, y, &unit));
+  else if (n)
+    PetscCallBLAS("BLASgemm",
+                  BLASgemm_("N", "N", &n, &columns, &r, &minus, lrv->W, &ldw, lrv->t, &r, &one, y, &ld));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode PCApply_LRV(PC pc, Vec v, Vec z)
+{
+  LRV         *lrv = (LRV *)pc->data;
+  PetscScalar *y;
+
+  PetscFunctionBegin;
+  PetscCall(Sparse(lrv, v, lrv->y));
+  PetscCall(VecGetArray(lrv->y, &y));
+  PetscCall(Deflate(lrv, 1, y, PetscMax(lrv->n, 1)));
+  PetscCall(VecRestoreArray(lrv->y, &y));
+  PetscCall(SparseTranspose(lrv, lrv->y, z));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode PCMatApply_LRV(PC pc, Mat V, Mat Z)
+{
+  LRV         *lrv = (LRV *)pc->data;
+  PetscInt     q, had = 0, ldy;
+  PetscScalar *ya;
+  Vec          v, y, z;
+
+  PetscFunctionBegin;
+  PetscCall(MatGetSize(V, NULL, &q));
+  if (lrv->Y) PetscCall(MatGetSize(lrv->Y, NULL, &had));
+  if (had != q) {
+    PetscCall(MatDestroy(&lrv->Y));
+    PetscCall(
+        MatCreateDense(PetscObjectComm((PetscObject)V), lrv->n, PETSC_DECIDE, lrv->N, q, NULL, &lrv->Y));
+  }
+  for (PetscInt c = 0; c < q; c++) {
+    PetscCall(MatDenseGetColumnVecRead(V, c, &v));
+    PetscCall(MatDenseGetColumnVecWrite(lrv->Y, c, &y));
+    PetscCall(Sparse(lrv, v, y));
+    PetscCall(MatDenseRestoreColumnVecWrite(lrv->Y, c, &y));
+    PetscCall(MatDenseRestoreColumnVecRead(V, c, &v));
+  }
+  PetscCall(MatDenseGetLDA(lrv->Y, &ldy));
+  PetscCall(MatDenseGetArray(lrv->Y, &ya));
+  PetscCall(Deflate(lrv, q, ya, PetscMax(ldy, 1)));
+  PetscCall(MatDenseRestoreArray(lrv->Y, &ya));
+  for (PetscInt c = 0; c < q; c++) {
+    PetscCall(MatDenseGetColumnVecRead(lrv->Y, c, &y));
+    PetscCall(MatDenseGetColumnVecWrite(Z, c, &z));
+    PetscCall(SparseTranspose(lrv, y, z));
+    PetscCall(MatDenseRestoreColumnVecWrite(Z, c, &z));
+    PetscCall(MatDenseRestoreColumnVecRead(lrv->Y, c, &y));
+  }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -357,40 +528,53 @@ static PetscErrorCode NumberOrAuto(MPI_Comm comm, const char *key, const char *t
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode PCSetFromOptions_LRV(PC pc, PetscOptionItems *PetscOptionsObject)
+/* -pc_lrv_rank and -pc_lrv_neighbors, -1 for auto */
+static PetscErrorCode ColumnsAndNeighbors(PetscOptionItems *PetscOptionsObject, MPI_Comm comm, PetscInt *r,
+                                          PetscInt *m)
 {
-  LRV *lrv      = (LRV *)pc->data;
   char rank[32] = "auto", neighbors[32] = "auto";
 
   PetscFunctionBegin;
-  PetscOptionsHeadBegin(PetscOptionsObject, "Low rank and local residual");
   PetscCall(PetscOptionsString("-pc_lrv_rank", "Columns of the low-rank part: auto or a number",
                                "GramPCRegister", rank, rank, sizeof rank, NULL));
   PetscCall(PetscOptionsString("-pc_lrv_neighbors",
                                "Neighbours of a point in the sparse part: auto or a number", "GramPCRegister",
                                neighbors, neighbors, sizeof neighbors, NULL));
-  PetscOptionsHeadEnd();
-  PetscCall(NumberOrAuto(PetscObjectComm((PetscObject)pc), "pc.lrv_rank", rank, &lrv->rank));
-  PetscCall(NumberOrAuto(PetscObjectComm((PetscObject)pc), "pc.lrv_neighbors", neighbors, &lrv->neighbors));
+  PetscCall(NumberOrAuto(comm, "pc.lrv_rank", rank, r));
+  PetscCall(NumberOrAuto(comm, "pc.lrv_neighbors", neighbors, m));
   PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode PCSetFromOptions_LRV(PC pc, PetscOptionItems *PetscOptionsObject)
+{
+  LRV *lrv = (LRV *)pc->data;
+
+  PetscFunctionBegin;
+  PetscOptionsHeadBegin(PetscOptionsObject, "Low rank and local residual");
+  PetscCall(
+      ColumnsAndNeighbors(PetscOptionsObject, PetscObjectComm((PetscObject)pc), &lrv->rank, &lrv->neighbors));
+  PetscOptionsHeadEnd();
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscLogDouble KeptBytes(const LRV *lrv)
+{
+  const PetscLogDouble columns = (PetscLogDouble)lrv->r * (lrv->owned ? 2 : 1);
+
+  return (PetscLogDouble)lrv->N * (8.0 * columns + (lrv->m ? 12.0 * (PetscLogDouble)(lrv->m + 1) : 0));
 }
 
 static PetscErrorCode PCView_LRV(PC pc, PetscViewer viewer)
 {
-  const LRV     *lrv = (LRV *)pc->data;
-  PetscBool      ascii;
-  PetscInt       n;
-  PetscLogDouble bytes;
+  const LRV *lrv = (LRV *)pc->data;
+  PetscBool  ascii;
 
   PetscFunctionBegin;
   PetscCall(PetscObjectTypeCompare((PetscObject)viewer, PETSCVIEWERASCII, &ascii));
   if (!ascii || !lrv->A) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(MatGetSize(lrv->A, &n, NULL));
-  bytes = (PetscLogDouble)n *
-          (16.0 * (PetscLogDouble)lrv->r + (lrv->m ? 12.0 * (PetscLogDouble)(lrv->m + 1) : 0));
   PetscCall(PetscViewerASCIIPrintf(
       viewer, "  rank %" PetscInt_FMT ", %" PetscInt_FMT " neighbors, %.3g MB, set up in %.3g s\n", lrv->r,
-      lrv->m, 1e-6 * bytes, lrv->seconds));
+      lrv->m, 1e-6 * KeptBytes(lrv), lrv->seconds));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -404,6 +588,7 @@ static PetscErrorCode PCCreate_LRV(PC pc)
   pc->data                   = lrv;
   pc->ops->setup             = PCSetUp_LRV;
   pc->ops->apply             = PCApply_LRV;
+  pc->ops->matapply          = PCMatApply_LRV;
   pc->ops->applytranspose    = PCApply_LRV;
   pc->ops->reset             = PCReset_LRV;
   pc->ops->destroy           = PCDestroy_LRV;
@@ -425,17 +610,20 @@ PetscErrorCode GramPCRegister(void)
 /* the caps to come; what did not reach its cap gains nothing from another */
 static PetscErrorCode Growth(const LRV *lrv, PetscInt *r, PetscInt *m)
 {
-  PetscInt n;
-
   PetscFunctionBegin;
   *r = lrv->cap_r;
   *m = lrv->cap_m;
-  if (!lrv->m || lrv->rank >= 0 || lrv->neighbors >= 0) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(MatGetSize(lrv->A, &n, NULL));
-  if (lrv->r == lrv->cap_r && !lrv->full)
-    *r = PetscMax(*r, PetscMin(2 * lrv->cap_r, PetscMin(n / 2, RANK_MOST)));
+  if (lrv->rank >= 0 || lrv->neighbors >= 0) PetscFunctionReturn(PETSC_SUCCESS);
+  if (lrv->r >= lrv->cap_r && !lrv->full)
+    *r = PetscMax(*r, PetscMin(2 * lrv->cap_r, PetscMin(lrv->N / 2, RANK_MOST)));
   if (lrv->m == lrv->cap_m) *m = PetscMin(2 * lrv->cap_m, NEIGHBORS_MOST);
   PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* neighbours where m = 0 was chosen, and there can be some */
+static PetscBool CanInsist(const LRV *lrv)
+{
+  return (PetscBool)(lrv->A && !lrv->m && !lrv->insist && lrv->rank < 0 && lrv->neighbors < 0 && lrv->N > 1);
 }
 
 PetscErrorCode GramPCLRVCanGrow(PC pc, PetscBool *can)
@@ -447,7 +635,7 @@ PetscErrorCode GramPCLRVCanGrow(PC pc, PetscBool *can)
   PetscCall(PetscObjectTypeCompare((PetscObject)pc, "lrv", can));
   if (!*can) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(Growth(lrv, &r, &m));
-  *can = (PetscBool)(r > lrv->cap_r || m > lrv->cap_m);
+  *can = (PetscBool)(CanInsist(lrv) || (lrv->m && (r > lrv->cap_r || m > lrv->cap_m)));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -459,21 +647,40 @@ PetscErrorCode GramPCLRVGrow(PC pc)
   PetscFunctionBegin;
   PetscCall(GramPCLRVCanGrow(pc, &can));
   if (!can) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(Growth(lrv, &lrv->cap_r, &lrv->cap_m));
+  if (CanInsist(lrv)) lrv->insist = PETSC_TRUE;
+  else PetscCall(Growth(lrv, &lrv->cap_r, &lrv->cap_m));
+  lrv->grown      = PETSC_TRUE;
   pc->setupcalled = 0;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramPCLRVGetInfo(PC pc, PetscInt *r, PetscInt *m, PetscReal *alpha, PetscReal *logdet,
-                                PetscLogDouble *seconds)
+PetscErrorCode GramPCLRVGetInfo(PC pc, GramLRVInfo *info)
 {
   const LRV *lrv = (LRV *)pc->data;
 
   PetscFunctionBegin;
-  if (r) *r = lrv->r;
-  if (m) *m = lrv->m;
-  if (alpha) *alpha = lrv->alpha;
-  if (logdet) *logdet = lrv->logdet;
-  if (seconds) *seconds = lrv->seconds;
+  *info = (GramLRVInfo){.rank      = lrv->r,
+                        .neighbors = lrv->m,
+                        .alpha     = lrv->alpha,
+                        .logdet    = lrv->logdet,
+                        .error     = lrv->error,
+                        .seconds   = lrv->seconds};
+  PetscCall(GramPivCholGetNumericalRank(lrv->chol, &info->numerical_rank));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPCLRVBytes(MPI_Comm comm, const GramKernel *kernel, PetscInt n, PetscLogDouble *bytes)
+{
+  PetscMPIInt ranks;
+  PetscInt    r, m;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_size(comm, &ranks));
+  PetscOptionsBegin(comm, NULL, "Low rank and local residual", NULL);
+  PetscCall(ColumnsAndNeighbors(PetscOptionsObject, comm, &r, &m));
+  PetscOptionsEnd();
+  if (r < 0) r = FirstRank(kernel, n);
+  if (m < 0) m = NEIGHBORS;
+  *bytes = Bytes(n / ranks + 1, PetscMin(r, n), PetscMin(m, n - 1));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -16,22 +16,28 @@
   F has r columns (pivchol.h), G conditions each point on m neighbours in the residual kernel K - F F' + alpha I
   (vecchia.h); with r = 0 that is Vecchia's preconditioner, with m = 0, where G is I / sqrt(alpha), a Nystrom one. Applied as
 
-      M^-1 = G' (I - U U') G,      I - U U' = (I + G F F' G')^-1
+      M^-1 = G' (I - W C^-1 W') G,      W = G F,   C = I + W' W
 
   symmetric and positive definite by construction. At the pivots of F, where the residual kernel is 0, max(alpha, 1e-5 of
-  the least pivot) takes the place of alpha, and alpha is at least 1e-13 k(x, x) everywhere.
+  the least pivot) takes the place of alpha; alpha is at least 1e-13 k(x, x) everywhere, and 1e-13 trace(K) where columns
+  have exhausted K.
 
-  Options:  -pc_lrv_rank       r; auto: 16, 32, ... and m = 0 as soon as the largest eigenvalue of the residual is
-                               estimated to be below alpha, else 4 sqrt(N), or half of that for exponential and
-                               matern 3/2 kernels in 3 coordinates at most, within 128 .. 4000, or what fits into a
-                               quarter of the memory at hand
-            -pc_lrv_neighbors  m; auto: 30 where that estimate stays above alpha
+  Options:  -pc_lrv_rank       r; auto: from columns that cost a tenth of a product at most, doubled while the residual is not
+                               below 1e-9 alpha and either the next ones promise to save more than they cost, or
+                               neighbours will be needed and r is below 4 sqrt(N), or half of that for exponential and
+                               matern 3/2 kernels in 3 coordinates at most, within 128 .. 4000. At most what fits into a
+                               quarter of the memory
+            -pc_lrv_neighbors  m; auto: 30, and 0 where that will take no longer, set-up included
+
+  Iterations with m = 0 are predicted from an estimate of the largest eigenvalue of the residual (pivchol.h), which
+  with alpha bounds the condition; with m = 30 they are taken to be 10. Costs are counted in multiply-adds.
 
   -pc_view prints r, m, memory and the seconds of set-up.
 
-  Cost of set-up: N r profile evaluations, N r^2 (1/2 + 1, 2 or 3) + N (m^2 r + m^3 / 3) multiply-adds over all ranks; of
+  Cost of set-up: N r profile evaluations, N r^2 (1 to 4) / 2 + N (m^2 r + m^3 / 3) multiply-adds over all ranks; of
   an application 2 N (m + 1 + r) multiply-adds, two exchanges of neighbours' values and an allreduce of r numbers.
-  Memory: n_local (16 r + 12 (m + 1)) bytes: F is kept, so that it can grow.
+  PCMatApply() takes several columns at once. Memory: n_local (16 r + 12 (m + 1)) bytes, half of the first where m = 0
+  and one pass of Cholesky QR is enough: F is kept, so that it can grow.
 
   Source: this project's; the parts are cited where they are implemented.
 **/
@@ -41,10 +47,23 @@ PetscErrorCode GramPCRegister(void);
    their limits (rank N / 2 and 4000, 120 neighbours, memory); PETSC_FALSE for other PCs, and before PCSetUp(). Collective. */
 PetscErrorCode GramPCLRVCanGrow(PC pc, PetscBool *can);
 
-/* Twice the rank and twice the neighbours, up to those limits, in the next PCSetUp(). Collective. */
+/* Neighbours where there were none; else twice the rank and twice the neighbours, up to those limits. In the next
+   PCSetUp(). Collective. */
 PetscErrorCode GramPCLRVGrow(PC pc);
 
-/* r, m; alpha: what M has on its diagonal; logdet: log det M; seconds of all set-ups. Any output may be NULL. Not
-   collective. */
-PetscErrorCode GramPCLRVGetInfo(PC pc, PetscInt *r, PetscInt *m, PetscReal *alpha, PetscReal *logdet,
-                                PetscLogDouble *seconds);
+/* What PCSetUp() has made. */
+typedef struct {
+  PetscInt       rank, neighbors; /* r, m */
+  PetscInt       numerical_rank;  /* of K, where the columns have exhausted it; else -1 */
+  PetscReal      alpha;           /* what M has on its diagonal */
+  PetscReal      logdet;          /* log det M */
+  PetscReal      error;           /* estimate of ||I - A M^-1||_2 where m = 0, else infinity */
+  PetscLogDouble seconds;         /* of all set-ups */
+} GramLRVInfo;
+
+/* Not collective. */
+PetscErrorCode GramPCLRVGetInfo(PC pc, GramLRVInfo *info);
+
+/* Bytes a rank needs to set up and keep what is chosen first for n points, or what -pc_lrv_rank and -pc_lrv_neighbors
+   say. Collective on comm. */
+PetscErrorCode GramPCLRVBytes(MPI_Comm comm, const GramKernel *kernel, PetscInt n, PetscLogDouble *bytes);

@@ -22,12 +22,13 @@ struct _p_GramPivChol {
   PetscInt   r;                 /* columns that d knows */
   PetscInt   have; /* columns there are: r, and what the last round accepted beyond the rank asked for */
   PetscInt   capacity;
-  PetscReal *F;      /* [capacity][rows], by columns */
-  PetscInt  *pivots; /* [capacity] */
-  PetscReal *values; /* [capacity] residual diagonal of the pivot when its turn came */
-  PetscReal *d;      /* [rows] */
-  int64_t   *sums;   /* [n_local] of d, in units of a round */
-  uint64_t   drawn;  /* candidates of all rounds */
+  PetscReal *F;         /* [capacity][rows], by columns */
+  PetscInt  *pivots;    /* [capacity] */
+  PetscReal *values;    /* [capacity] residual diagonal of the pivot when its turn came */
+  PetscReal *d;         /* [rows] */
+  int64_t   *sums;      /* [n_local] of d, in units of a round */
+  uint64_t   drawn;     /* candidates of all rounds */
+  PetscBool  exhausted; /* d is rounding */
 };
 
 /* Uniform in [0, 1) by counter: splitmix64 (Steele et al. 2014). */
@@ -187,7 +188,7 @@ static PetscErrorCode Draw(GramPivChol p, PetscReal tolerance, PetscInt candidat
   PetscFunctionBegin;
   for (PetscInt i = 0; i < p->n_local; i++) largest = PetscMax(largest, d[i]);
   PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &largest, 1, MPIU_REAL, MPI_MAX, p->comm));
-  *stop = (PetscBool) !(largest > NOISE * p->diagonal);
+  *stop = p->exhausted = (PetscBool) !(largest > NOISE * p->diagonal);
   if (*stop) PetscFunctionReturn(PETSC_SUCCESS);
 
   (void)frexp((double)p->n, &bits);
@@ -320,6 +321,13 @@ PetscErrorCode GramPivCholGrow(GramPivChol p, PetscInt rank, PetscReal tolerance
     PetscCall(PetscFree(T));
   }
   PetscCall(PetscFree(H));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPivCholGetNumericalRank(GramPivChol p, PetscInt *rank)
+{
+  PetscFunctionBegin;
+  *rank = p->exhausted ? p->have : -1;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

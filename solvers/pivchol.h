@@ -53,6 +53,10 @@ PetscErrorCode GramPivCholGrow(GramPivChol p, PetscInt rank, PetscReal tolerance
    output may be NULL. Not collective. */
 PetscErrorCode GramPivCholGetFactor(GramPivChol p, PetscInt *r, const PetscReal **F, PetscInt *ldf);
 
+/* The numerical rank of K, where Grow() has met it: columns until no d_i was above 1e-14 k(x, x); -1 before. Not
+   collective. */
+PetscErrorCode GramPivCholGetNumericalRank(GramPivChol p, PetscInt *rank);
+
 /* pivots [r]: rows of A on the curve, the same on all ranks, owned by p; least: the smallest F[pivot of j][j]^2, 0 when
    r = 0. Any output may be NULL. Not collective. */
 PetscErrorCode GramPivCholGetPivots(GramPivChol p, const PetscInt **pivots, PetscReal *least);

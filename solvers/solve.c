@@ -735,10 +735,10 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
 /* what the preconditioner was in the end, and the seconds it took to set up, each time */
 static PetscErrorCode PreconditionerReport(KSP ksp, GramReport *report)
 {
-  PetscBool      lrv;
-  PetscLogDouble seconds;
-  PCType         type;
-  PC             pc;
+  PetscBool   lrv;
+  GramLRVInfo info;
+  PCType      type;
+  PC          pc;
 
   PetscFunctionBegin;
   if (report->method == GRAM_SOLVE_DIRECT) PetscFunctionReturn(PETSC_SUCCESS);
@@ -748,8 +748,10 @@ static PetscErrorCode PreconditionerReport(KSP ksp, GramReport *report)
   PetscCall(PCViewFromOptions(pc, NULL, "-pc_view"));
   PetscCall(PetscStrcmp(type, "lrv", &lrv));
   if (!lrv) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(GramPCLRVGetInfo(pc, &report->pc_rank, &report->pc_neighbors, NULL, NULL, &seconds));
-  report->setup_seconds += seconds;
+  PetscCall(GramPCLRVGetInfo(pc, &info));
+  report->pc_rank      = info.rank;
+  report->pc_neighbors = info.neighbors;
+  report->setup_seconds += info.seconds;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

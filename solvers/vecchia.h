@@ -65,6 +65,7 @@ PetscErrorCode GramVecchiaGetOrder(GramVecchia vecchia, const PetscInt **order);
   @param[in]  F       [n_local][r] by columns of leading dimension ldf, K - F F' positive semidefinite but for rounding
   @param[in]  delta   [n_local] added to K - F F': the ridge, and positive at landmarks even without one
   @param[out] G       N x N MATAIJ, rows laid out as A; free with MatDestroy()
+  @param[out] W       [n_local][r] by columns of leading dimension n_local: G F, or NULL
   @param[out] logdet  log det (G' G)^-1 = -2 sum_i log G_ii, the same on all ranks
   @param[out] shifted rows of all ranks whose block was not numerically positive definite, or NULL
 
@@ -86,4 +87,5 @@ PetscErrorCode GramVecchiaGetOrder(GramVecchia vecchia, const PetscInt **order);
   Errors: PETSC_ERR_FP when entries of A, F or delta are not finite.
 **/
 PetscErrorCode GramVecchiaFactor(GramVecchia vecchia, Mat A, PetscInt r, const PetscReal *F, PetscInt ldf,
-                                 const PetscReal *delta, Mat *G, PetscReal *logdet, PetscInt *shifted);
+                                 const PetscReal *delta, Mat *G, PetscReal *W, PetscReal *logdet,
+                                 PetscInt *shifted);

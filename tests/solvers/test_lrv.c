@@ -101,8 +101,9 @@ static PetscErrorCode OffIdentity(Mat A, PetscInt n, const PetscReal *W, PetscRe
 /* exact: M has to be K + alpha I */
 static PetscErrorCode Check(const char *what, Mat A, const char *rank, const char *neighbors, PetscBool exact)
 {
-  PetscReal   *W, skew = 0, off = 0, alpha, logdet, expected = 0;
+  PetscReal   *W, skew = 0, off = 0, expected = 0;
   PetscInt     n, r, m;
+  GramLRVInfo  made;
   PetscBLASInt ld, info;
   PC           pc;
 
@@ -110,7 +111,9 @@ static PetscErrorCode Check(const char *what, Mat A, const char *rank, const cha
   PetscCall(MatGetSize(A, &n, NULL));
   PetscCall(PetscBLASIntCast(n, &ld));
   PetscCall(Preconditioner(A, rank, neighbors, &pc));
-  PetscCall(GramPCLRVGetInfo(pc, &r, &m, &alpha, &logdet, NULL));
+  PetscCall(GramPCLRVGetInfo(pc, &made));
+  r = made.rank;
+  m = made.neighbors;
   if (rank && isdigit(rank[0]))
     CHECK(r <= PetscMin(n, atoi(rank)), "%s: rank %d, asked for %s", what, (int)r, rank);
   if (neighbors)
@@ -120,15 +123,16 @@ static PetscErrorCode Check(const char *what, Mat A, const char *rank, const cha
   for (PetscInt j = 0; j < n; j++) {
     for (PetscInt i = 0; i < n; i++) skew = PetscMax(skew, PetscAbsReal(W[j * n + i] - W[i * n + j]));
   }
-  CHECK(skew <= 1e-15 / alpha, "%s: not symmetric by %.2e", what,
-        skew); /* entries of G' G go up to 1 / alpha */
+  /* entries of G' G go up to 1 / alpha, the condition of C to 1 + trace(K) / alpha */
+  CHECK(skew <= PETSC_MACHINE_EPSILON * (1 + 4 * (PetscReal)n / made.alpha) / made.alpha,
+        "%s: not symmetric by %.2e", what, skew);
   PetscCall(OffIdentity(A, n, W, &off));
   if (exact) CHECK(off <= 1e-8, "%s: M^-1 (K + alpha I) is not I by %.2e", what, off);
   PetscCallBLAS("LAPACKpotrf", LAPACKpotrf_("U", &ld, W, &ld, &info));
   CHECK(info == 0, "%s: M^-1 is not positive definite, in row %d", what, (int)info);
   for (PetscInt i = 0; i < n; i++) expected -= 2 * PetscLogReal(W[i * n + i]);
-  CHECK(PetscAbsReal(logdet - expected) <= 1e-9 * n, "%s: log det %.15g, of the matrix %.15g", what, logdet,
-        expected);
+  CHECK(PetscAbsReal(made.logdet - expected) <= 1e-9 * n, "%s: log det %.15g, of the matrix %.15g", what,
+        made.logdet, expected);
   PetscCall(PetscFree(W));
   PetscCall(PCDestroy(&pc));
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -139,7 +143,7 @@ static PetscErrorCode Growth(const GramKernel *kernel, GramBackend backend)
 {
   const PetscInt expected[][2] = {{128, 30}, {150, 60}, {150, 120}};
   GramPoints     X;
-  PetscInt       r, m;
+  GramLRVInfo    info;
   PetscBool      can;
   Mat            A;
   PC             pc;
@@ -148,9 +152,9 @@ static PetscErrorCode Growth(const GramKernel *kernel, GramBackend backend)
   PetscCall(Problem(300, PETSC_FALSE, kernel, backend, &X, &A));
   PetscCall(Preconditioner(A, NULL, NULL, &pc));
   for (int k = 0; k < 3; k++) {
-    PetscCall(GramPCLRVGetInfo(pc, &r, &m, NULL, NULL, NULL));
-    CHECK(r == expected[k][0] && m == expected[k][1], "grown %d times: rank %d, %d neighbours", k, (int)r,
-          (int)m);
+    PetscCall(GramPCLRVGetInfo(pc, &info));
+    CHECK(info.rank == expected[k][0] && info.neighbors == expected[k][1],
+          "grown %d times: rank %d, %d neighbours", k, (int)info.rank, (int)info.neighbors);
     PetscCall(GramPCLRVCanGrow(pc, &can));
     CHECK(can == (k < 2), "grown %d times: can%s grow", k, can ? "" : "not");
     PetscCall(GramPCLRVGrow(pc));

@@ -270,7 +270,7 @@ static PetscErrorCode ProblemFactor(const Problem *p, Mat *G, PetscReal *logdet,
 {
   PetscFunctionBegin;
   PetscCall(GramVecchiaFactor(p->vecchia, p->A, p->r, p->F ? p->F + p->start : NULL, p->n,
-                              p->delta + p->start, G, logdet, shifted));
+                              p->delta + p->start, G, NULL, logdet, shifted));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
