@@ -17,6 +17,8 @@
 #define ROUGH_DIM      3 /* and in how many coordinates at most */
 #define NEIGHBORS      30
 #define NEIGHBORS_MOST 120
+#define FAR_DIM        7 /* coordinates from which neighbours are far, and columns do more */
+#define FAR_NEIGHBORS  10
 #define ALPHA_LEAST    1e-13 /* of k(x, x): what rounding leaves of a ridge; of trace(K) where K is exhausted */
 #define OPTION_MOST    40000 /* r^2 has to be a number of MPI and BLAS */
 #define PIVOT_SHARE    1e-5  /* of the least pivot, at pivots */
@@ -36,6 +38,7 @@ typedef struct {
   PetscInt         r, m;
   Mat              A; /* the operator of chol */
   GramKernel       kernel;
+  GramPrecision    precision;
   PetscInt         N, n; /* rows of all ranks, and of this one */
   GramPivChol      chol;
   GramVecchia      vecchia;
@@ -88,13 +91,19 @@ static PetscErrorCode PCDestroy_LRV(PC pc)
 }
 
 /* Where the spectrum of the kernel decays slowly, neighbours in few coordinates do most, and columns cost more than they
-   save. */
+   save; in many coordinates it is the other way round. */
 static PetscInt FirstRank(const GramKernel *kernel, PetscInt n)
 {
   const PetscInt  twonu = GramRadialGetInfo(kernel->radial)->twonu;
-  const PetscReal share = 0 < twonu && twonu <= ROUGH && kernel->dim <= ROUGH_DIM ? 2 : 4;
+  const PetscBool rough = (PetscBool)(0 < twonu && twonu <= ROUGH && kernel->dim <= ROUGH_DIM);
+  const PetscReal share = rough ? 2 : kernel->dim >= FAR_DIM ? 8 : 4;
 
   return PetscMax(RANK_LEAST, PetscMin(RANK_MOST, (PetscInt)(share * PetscSqrtReal((PetscReal)n))));
+}
+
+static PetscInt FirstNeighbors(const GramKernel *kernel)
+{
+  return kernel->dim >= FAR_DIM ? FAR_NEIGHBORS : NEIGHBORS;
 }
 
 /* F, W and the vectors of G in its making: of n rows */
@@ -127,10 +136,20 @@ static PetscErrorCode Limit(LRV *lrv)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* Costs are multiply-adds a row: of a product that uses entries twice; of F by gemm and C by syrk, half of r^2 each. */
-static PetscReal ProductCost(const LRV *lrv) { return 0.5 * (lrv->kernel.dim + 9) * (PetscReal)lrv->N; }
+/* Costs are multiply-adds a row: of a product that uses entries twice, in float half; of F by gemm and C by syrk, half of
+   r^2 each. */
+static PetscReal ProductCost(const LRV *lrv)
+{
+  return (lrv->precision == GRAM_DOUBLE ? 0.5 : 0.25) * (lrv->kernel.dim + 9) * (PetscReal)lrv->N;
+}
 
 static PetscReal LowRankCost(PetscInt r) { return 1.3 * (PetscReal)r * (PetscReal)r; }
+
+/* a product, and W read twice: a number takes the time of some 16 multiply-adds that run at speed */
+static PetscReal IterationCost(const LRV *lrv, PetscInt r)
+{
+  return ProductCost(lrv) + 2 * 16 * (PetscReal)r;
+}
 
 /* Iterations of CG where the eigenvalues of M^-1 A are in [1, 1 + ratio]: with k of them the residual falls by
    T_k(1 + 2 / ratio), the bound of Chebyshev polynomials. */
@@ -164,24 +183,25 @@ static PetscErrorCode DecayUpdate(LRV *lrv, Decay *d)
 }
 
 /* multiply-adds a row that a solve takes from here on, with m = 0 and with neighbours */
-static PetscReal AloneCost(const LRV *lrv, PetscReal lambda)
+static PetscReal AloneCost(const LRV *lrv, PetscInt r, PetscReal lambda)
 {
-  return PetscMax(1, ITS_SHARE * Iterations(lambda / lrv->alpha)) * ProductCost(lrv);
+  return PetscMax(1, ITS_SHARE * Iterations(lambda / lrv->alpha)) * IterationCost(lrv, r);
 }
 
 static PetscReal LocalCost(const LRV *lrv, PetscInt r)
 {
   const PetscReal m = (PetscReal)lrv->cap_m;
 
-  return m * m * ((PetscReal)(r + lrv->kernel.dim + 9) + m) + ITS_LOCAL * ProductCost(lrv);
+  /* small matrices run at half the speed of large ones */
+  return 2 * m * m * ((PetscReal)(r + lrv->kernel.dim + 9) + m) + ITS_LOCAL * IterationCost(lrv, r);
 }
 
 /* Are columns up to next worth it? */
 static PetscErrorCode GoOn(const LRV *lrv, const Decay *d, PetscInt next, PetscBool *on)
 {
-  const PetscReal alone = AloneCost(lrv, d->lambda), local = LocalCost(lrv, d->r),
+  const PetscReal alone = AloneCost(lrv, d->r, d->lambda), local = LocalCost(lrv, d->r),
                   lambda = d->lambda * PetscPowReal((PetscReal)next / (PetscReal)d->r, d->power),
-                  better = AloneCost(lrv, lambda) + LowRankCost(next) - LowRankCost(d->r);
+                  better = AloneCost(lrv, next, lambda) + LowRankCost(next) - LowRankCost(d->r);
 
   PetscFunctionBegin;
   *on = PETSC_FALSE;
@@ -219,6 +239,7 @@ static PetscErrorCode Choose(LRV *lrv)
   PetscBool on   = PETSC_TRUE;
 
   PetscFunctionBegin;
+  PetscCall(GramPivCholReserve(lrv->chol, PetscMax(rank, PetscMin(2 * lrv->cap_r, RANK_MOST))));
   while (on) {
     const PetscBool cheap = (PetscBool)(LowRankCost(rank) <= CHEAP * ProductCost(lrv));
 
@@ -238,7 +259,7 @@ static PetscErrorCode Choose(LRV *lrv)
   else if (lrv->insist) lrv->m = lrv->cap_m;
   else if (d.lambda <= lrv->alpha) lrv->m = 0;
   else if (lrv->grown) lrv->m = lrv->cap_m;
-  else lrv->m = AloneCost(lrv, d.lambda) <= LocalCost(lrv, lrv->r) ? 0 : lrv->cap_m;
+  else lrv->m = AloneCost(lrv, lrv->r, d.lambda) <= LocalCost(lrv, lrv->r) ? 0 : lrv->cap_m;
   lrv->m     = PetscMin(lrv->m, lrv->N - 1);
   lrv->error = lrv->m ? PETSC_INFINITY : d.lambda / lrv->alpha;
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -380,13 +401,14 @@ static PetscErrorCode PCSetUp_LRV(PC pc)
   }
   PetscCall(FactorsReset(lrv));
   PetscCall(GramMatGetKernel(lrv->A, &lrv->kernel));
+  PetscCall(GramMatGetPrecision(lrv->A, &lrv->precision));
   PetscCall(GramMatGetPoints(lrv->A, &points));
   PetscCall(MatGetSize(lrv->A, &lrv->N, NULL));
   PetscCall(MatGetLocalSize(lrv->A, &lrv->n, NULL));
   lrv->alpha = PetscMax(lrv->kernel.alpha, ALPHA_LEAST * PetscSqr(lrv->kernel.amplitude));
   if (!lrv->cap_r) {
     lrv->cap_r = FirstRank(&lrv->kernel, lrv->N);
-    lrv->cap_m = NEIGHBORS;
+    lrv->cap_m = FirstNeighbors(&lrv->kernel);
   }
   lrv->cap_r = PetscMin(lrv->cap_r, lrv->N);
   PetscCall(Limit(lrv));
@@ -616,7 +638,7 @@ static PetscErrorCode Growth(const LRV *lrv, PetscInt *r, PetscInt *m)
   if (lrv->rank >= 0 || lrv->neighbors >= 0) PetscFunctionReturn(PETSC_SUCCESS);
   if (lrv->r >= lrv->cap_r && !lrv->full)
     *r = PetscMax(*r, PetscMin(2 * lrv->cap_r, PetscMin(lrv->N / 2, RANK_MOST)));
-  if (lrv->m == lrv->cap_m) *m = PetscMin(2 * lrv->cap_m, NEIGHBORS_MOST);
+  if (lrv->m == lrv->cap_m && lrv->kernel.dim < FAR_DIM) *m = PetscMin(2 * lrv->cap_m, NEIGHBORS_MOST);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -680,7 +702,7 @@ PetscErrorCode GramPCLRVBytes(MPI_Comm comm, const GramKernel *kernel, PetscInt 
   PetscCall(ColumnsAndNeighbors(PetscOptionsObject, comm, &r, &m));
   PetscOptionsEnd();
   if (r < 0) r = FirstRank(kernel, n);
-  if (m < 0) m = NEIGHBORS;
+  if (m < 0) m = FirstNeighbors(kernel);
   *bytes = Bytes(n / ranks + 1, PetscMin(r, n), PetscMin(m, n - 1));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

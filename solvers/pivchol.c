@@ -81,8 +81,8 @@ PetscErrorCode GramPivCholDestroy(GramPivChol *pivchol)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* Memory that is never touched costs nothing: what is asked for is taken at once, and a round's surplus fits in. */
-static PetscErrorCode Reserve(GramPivChol p, PetscInt rank)
+/* and room for what a round accepts beyond rank */
+PetscErrorCode GramPivCholReserve(GramPivChol p, PetscInt rank)
 {
   const PetscInt capacity = PetscMin(rank + ROUND - 1, p->n);
   PetscReal     *F, *values;
@@ -303,7 +303,7 @@ PetscErrorCode GramPivCholGrow(GramPivChol p, PetscInt rank, PetscReal tolerance
 
   PetscFunctionBegin;
   rank = PetscMin(rank, p->n);
-  PetscCall(Reserve(p, rank));
+  PetscCall(GramPivCholReserve(p, rank));
   PetscCall(PetscMalloc1(ROUND * ROUND, &H));
   while (Take(p, PetscMin(rank, p->have)), p->r < rank) {
     PetscCall(Draw(p, tolerance, candidates, &stop));

@@ -23,8 +23,7 @@ typedef struct _p_GramPivChol *GramPivChol;
   processor with the same BLAS): rows are computed in chunks cut at multiples of 256 of the curve, so a rank also
   computes up to 255 rows of each neighbour's, and d is summed in integers.
 
-  Memory: 8 (n_local + 510) (r + 63) bytes, r the largest rank asked for, of which the operating system hands out what
-  is reached; 64 (r + 64) numbers while a round lasts.
+  Memory: 8 (n_local + 510) (r + 63) bytes, r the largest rank asked for; 64 (r + 64) numbers while a round lasts.
 
   Source: E. Epperly, J. Tropp, R. Webber, Embrace rejection: kernel matrix approximation by accelerated randomly
   pivoted Cholesky, arXiv 2410.03969.
@@ -48,6 +47,10 @@ PetscErrorCode GramPivCholDestroy(GramPivChol *p);
   fewer points than that.
 **/
 PetscErrorCode GramPivCholGrow(GramPivChol p, PetscInt rank, PetscReal tolerance);
+
+/* Memory for rank columns, of which the operating system hands out what is reached: growing up to there then copies
+   nothing. Collective. */
+PetscErrorCode GramPivCholReserve(GramPivChol p, PetscInt rank);
 
 /* F, column-major [n_local][r] with leading dimension ldf, rows laid out as A; owned by p and good until it grows. Any
    output may be NULL. Not collective. */

@@ -21,9 +21,12 @@ typedef struct {
   PetscReal       norm_A;            /* ||A||_1 */
   PetscInt        exact_from;        /* iterations before A_true took over from A; -1: it did not have to */
   char            pc[32];            /* the preconditioner, "" for direct */
-  PetscInt        pc_rank, pc_neighbors; /* of lrv, as they were in the end */
-  PetscInt        n_history;             /* entries of history */
-  PetscReal      *history;               /* see GramSolve(); on all ranks */
+  PetscInt        pc_rank, pc_neighbors;          /* of lrv, as they were in the end */
+  PetscReal       pc_alpha;                       /* what lrv has in place of alpha, see lrv.h */
+  PetscInt        numerical_rank;                 /* of K, where lrv has met it, else -1 */
+  PetscReal       eigenvalue_min, eigenvalue_max; /* of M^-1 A, from the coefficients of cg; else NaN */
+  PetscInt        n_history;                      /* entries of history */
+  PetscReal      *history;                        /* see GramSolve(); on all ranks */
   PetscLogDouble  setup_seconds, solve_seconds;
   PetscLogDouble  pairs_per_second; /* M N products / seconds in products, of both operators; 0 without any */
 } GramReport;
@@ -58,18 +61,22 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
   pc lrv (lrv.h), none for -product_reproducible, whose bits must not depend on the ranks. When the mean rate of the first
   15 or 30 iterations says that more than GRAM_SOLVE_SLOW will be needed, lrv grows, and the KSP goes on from where it is.
 
-  iterative: one column after the other, each with at most -ksp_max_it iterations in all. When the recomputed
-  residual misses the tolerance that the recursion claims, the KSP restarts from the current x while that halves
-  the residual. A KSP that has not improved on its best residual for GRAM_SOLVE_PATIENCE iterations is stopped.
+  iterative: cg takes up to GRAM_PANEL columns through shared products, each with its own scalars, other methods one column
+  after the other; each column with at most -ksp_max_it iterations in all. When the recomputed residual misses the
+  tolerance that the recursion claims, the KSP restarts from the current x while that halves the residual. A column that
+  has not improved on its best residual for GRAM_SOLVE_PATIENCE iterations is stopped. Where lrv finds that M is as
+  good as A, x = M^-1 b is the solution, for one product.
 
-  When A is not A_true (mixed precision, -product_tolerance > 0) each column is refined: A d = r to 1e-2, x += d,
-  r = b - A_true x. Should a step fail, or not halve r, the KSP goes on with A_true from where it is, and begins
-  with it for the columns that follow. single is different: A alone, one attempt, unable to reach small tolerances.
+  When A is not A_true (mixed precision, -product_tolerance > 0) each column is refined: A d = r to 1e-2 or what A can
+  do, x += d, r = b - A_true x. Should a step fail, or not halve r, the KSP goes on with A_true from where it is, and
+  begins with it for the panels that follow. With mixed precision and lrv the rounding of float is first estimated, 4 u
+  times the largest norm of 8 rows of K: where the least eigenvalue of M is below 3 times that, A_true does it all. single
+  is different: A alone, one attempt, unable to reach small tolerances.
 
   direct: Cholesky, LAPACK on one rank, ScaLAPACK on several, in place (8 N^2 bytes over all ranks), followed by
   iterative refinement.
 
-  Cost of the certificate: one product with A_true per column, and one column more, for ||A||_1, in the first.
+  Cost of the certificate: one product with A_true of all columns, and of one more, for ||A||_1.
 
   report->history: ||r||_2 / ||b||_2 before and after each iteration of the column with the most, r by the recursion
   of the KSP, which refinement and restarts begin anew from the true residual; direct: 1 for x = 0, after the

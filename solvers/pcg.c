@@ -1,0 +1,293 @@
+#include <math.h>
+
+#include <petsc/private/petscimpl.h>
+#include <petscblaslapack.h>
+
+#include "gram.h"
+#include "pcg.h"
+
+/* A column at work. */
+typedef struct {
+  PetscInt   column; /* of B and X */
+  PetscReal  rz, pw, step, rr;
+  PetscReal *diagonal, *off; /* [capacity] of the Lanczos matrix */
+  PetscInt   capacity;
+} Active;
+
+/* Panels [n][q], of which the first `left` columns are at work. */
+typedef struct {
+  MPI_Comm   comm;
+  PetscInt   n, left;
+  Active    *active;    /* [q] */
+  PetscReal *r, *z, *p; /* [q][n] */
+  PetscReal *x;         /* [q][ldx], all columns of X */
+  PetscInt   ldx;
+  Mat        R, Z, P, W; /* views of the columns at work; W = A P */
+  PetscReal *sums;       /* [2 q] */
+} Panels;
+
+static PetscErrorCode ViewsDestroy(Panels *s)
+{
+  PetscFunctionBegin;
+  PetscCall(MatDestroy(&s->R));
+  PetscCall(MatDestroy(&s->Z));
+  PetscCall(MatDestroy(&s->P));
+  PetscCall(MatDestroy(&s->W));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode ViewsCreate(Panels *s)
+{
+  PetscFunctionBegin;
+  PetscCall(MatCreateDense(s->comm, s->n, PETSC_DECIDE, PETSC_DETERMINE, s->left, s->r, &s->R));
+  PetscCall(MatCreateDense(s->comm, s->n, PETSC_DECIDE, PETSC_DETERMINE, s->left, s->z, &s->Z));
+  PetscCall(MatCreateDense(s->comm, s->n, PETSC_DECIDE, PETSC_DETERMINE, s->left, s->p, &s->P));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscReal Dot(PetscInt n, const PetscReal *a, const PetscReal *b)
+{
+  const PetscBLASInt one = 1, rows = (PetscBLASInt)n;
+
+  return BLASdot_(&rows, a, &one, b, &one);
+}
+
+/* y += a x */
+static void Add(PetscInt n, PetscReal a, const PetscReal *x, PetscReal *y)
+{
+  const PetscBLASInt one = 1, rows = (PetscBLASInt)n;
+
+  BLASaxpy_(&rows, &a, x, &one, y, &one);
+}
+
+/* z = M^-1 r, r'r and r'z: one allreduce; rz_before [left] */
+static PetscErrorCode Precondition(Panels *s, PC pc, PetscReal rz_before[])
+{
+  PetscMPIInt count;
+
+  PetscFunctionBegin;
+  PetscCall(PCMatApply(pc, s->R, s->Z));
+  for (PetscInt c = 0; c < s->left; c++) {
+    const PetscReal *r = s->r + GramAt(c, s->n, 0);
+
+    s->sums[2 * c]     = Dot(s->n, r, r);
+    s->sums[2 * c + 1] = Dot(s->n, r, s->z + GramAt(c, s->n, 0));
+  }
+  PetscCall(PetscMPIIntCast(2 * s->left, &count));
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, s->sums, count, MPIU_REAL, MPI_SUM, s->comm));
+  for (PetscInt c = 0; c < s->left; c++) {
+    rz_before[c]    = s->active[c].rz;
+    s->active[c].rr = s->sums[2 * c];
+    s->active[c].rz = s->sums[2 * c + 1];
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* The column at work in place c goes, the last one takes its place. */
+static PetscErrorCode Leave(Panels *s, PetscInt c)
+{
+  const PetscInt last = --s->left;
+  const Active   gone = s->active[c];
+
+  PetscFunctionBegin;
+  if (c == last) PetscFunctionReturn(PETSC_SUCCESS);
+  s->active[c]    = s->active[last];
+  s->active[last] = gone;
+  PetscCall(PetscArraycpy(s->r + GramAt(c, s->n, 0), s->r + GramAt(last, s->n, 0), s->n));
+  PetscCall(PetscArraycpy(s->z + GramAt(c, s->n, 0), s->z + GramAt(last, s->n, 0), s->n));
+  PetscCall(PetscArraycpy(s->p + GramAt(c, s->n, 0), s->p + GramAt(last, s->n, 0), s->n));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* the columns that the test, or arithmetic, ends */
+static PetscErrorCode Test(Panels *s, PetscInt it, GramPCGTest test, void *ctx, GramPCGColumn columns[],
+                           PetscReal rz_before[])
+{
+  const PetscInt before = s->left;
+
+  PetscFunctionBegin;
+  for (PetscInt c = s->left - 1; c >= 0; c--) {
+    const Active  *a    = s->active + c;
+    GramPCGColumn *done = columns + a->column;
+
+    done->iterations = it;
+    PetscCall(test(ctx, a->column, it, PetscSqrtReal(a->rr), &done->reason));
+    if (!done->reason && PetscIsInfOrNanReal(a->rr + a->rz)) done->reason = KSP_DIVERGED_NANORINF;
+    if (!done->reason && a->rr > 0 && a->rz <= 0) done->reason = KSP_DIVERGED_INDEFINITE_PC;
+    if (!done->reason) continue;
+    rz_before[c] = rz_before[s->left - 1];
+    PetscCall(Leave(s, c));
+  }
+  if (s->left != before) {
+    PetscCall(ViewsDestroy(s));
+    if (s->left) PetscCall(ViewsCreate(s));
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* of the symmetric tridiagonal matrix of n Lanczos steps */
+static PetscErrorCode RitzValues(PetscInt n, const Active *a, GramPCGColumn *column)
+{
+  PetscReal   *d, *e, none = 0;
+  PetscBLASInt rows, one = 1, info;
+
+  PetscFunctionBegin;
+  column->eigenvalue_min = column->eigenvalue_max = NAN;
+  if (!n) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscBLASIntCast(n, &rows));
+  PetscCall(PetscMalloc2(n, &d, n, &e));
+  PetscCall(PetscArraycpy(d, a->diagonal, n));
+  PetscCall(PetscArraycpy(e, a->off, n));
+  PetscCallBLAS("LAPACKsteqr", LAPACKsteqr_("N", &rows, d, e, &none, &one, &none, &info));
+  if (!info) {
+    column->eigenvalue_min = d[0];
+    column->eigenvalue_max = d[n - 1];
+  }
+  PetscCall(PetscFree2(d, e));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* One row more of T: 1 / step + beta / step before, off-diagonal sqrt(beta) / step before. */
+static PetscErrorCode LanczosAdd(Active *a, PetscInt it, PetscReal step, PetscReal beta)
+{
+  PetscFunctionBegin;
+  if (it == a->capacity) {
+    a->capacity = PetscMax(64, 2 * it);
+    PetscCall(PetscRealloc((size_t)a->capacity * sizeof(PetscReal), &a->diagonal));
+    PetscCall(PetscRealloc((size_t)a->capacity * sizeof(PetscReal), &a->off));
+  }
+  a->diagonal[it] = 1 / step + (it ? beta / a->step : 0);
+  if (it) a->off[it - 1] = PetscSqrtReal(beta) / a->step;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* w = A p; x += step p, r -= step w; columns where p'Ap <= 0 are left as they are */
+static PetscErrorCode Step(Panels *s, Mat A, PetscInt it, const PetscReal beta[])
+{
+  const PetscReal *w;
+  PetscInt         ldw;
+  PetscMPIInt      count;
+
+  PetscFunctionBegin;
+  PetscCall(PetscObjectStateIncrease((PetscObject)s->P));
+  PetscCall(MatMatMult(A, s->P, s->W ? MAT_REUSE_MATRIX : MAT_INITIAL_MATRIX, PETSC_DEFAULT, &s->W));
+  PetscCall(MatDenseGetLDA(s->W, &ldw));
+  PetscCall(MatDenseGetArrayRead(s->W, &w));
+  for (PetscInt c = 0; c < s->left; c++)
+    s->sums[c] = Dot(s->n, s->p + GramAt(c, s->n, 0), w + GramAt(c, ldw, 0));
+  PetscCall(PetscMPIIntCast(s->left, &count));
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, s->sums, count, MPIU_REAL, MPI_SUM, s->comm));
+  for (PetscInt c = 0; c < s->left; c++) {
+    Active         *a    = s->active + c;
+    const PetscReal step = a->rz / s->sums[c];
+
+    a->pw = s->sums[c];
+    if (!(a->pw > 0)) continue;
+    PetscCall(LanczosAdd(a, it, step, beta[c]));
+    a->step = step;
+    Add(s->n, step, s->p + GramAt(c, s->n, 0), s->x + GramAt(a->column, s->ldx, 0));
+    Add(s->n, -step, w + GramAt(c, ldw, 0), s->r + GramAt(c, s->n, 0));
+  }
+  PetscCall(MatDenseRestoreArrayRead(s->W, &w));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* those columns end here */
+static PetscErrorCode LeaveIndefinite(Panels *s, GramPCGColumn columns[])
+{
+  const PetscInt before = s->left;
+
+  PetscFunctionBegin;
+  for (PetscInt c = s->left - 1; c >= 0; c--) {
+    const Active *a = s->active + c;
+
+    if (a->pw > 0) continue;
+    columns[a->column].reason =
+        PetscIsInfOrNanReal(a->pw) ? KSP_DIVERGED_NANORINF : KSP_DIVERGED_INDEFINITE_MAT;
+    PetscCall(Leave(s, c));
+  }
+  if (s->left != before) {
+    PetscCall(ViewsDestroy(s));
+    if (s->left) PetscCall(ViewsCreate(s));
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* R = B - A X, or B and X = 0 */
+static PetscErrorCode Begin(Panels *s, Mat A, Mat B, Mat X, PetscBool from_x, PetscInt *products)
+{
+  const PetscReal *b, *ax;
+  PetscInt         ldb, lda;
+  Mat              AX;
+
+  PetscFunctionBegin;
+  PetscCall(MatDenseGetLDA(B, &ldb));
+  PetscCall(MatDenseGetArrayRead(B, &b));
+  for (PetscInt c = 0; c < s->left; c++)
+    PetscCall(PetscArraycpy(s->r + GramAt(c, s->n, 0), b + GramAt(c, ldb, 0), s->n));
+  PetscCall(MatDenseRestoreArrayRead(B, &b));
+  if (!from_x) PetscCall(MatZeroEntries(X));
+  else {
+    PetscCall(MatMatMult(A, X, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &AX));
+    PetscCall(MatDenseGetLDA(AX, &lda));
+    PetscCall(MatDenseGetArrayRead(AX, &ax));
+    for (PetscInt c = 0; c < s->left; c++) Add(s->n, -1, ax + GramAt(c, lda, 0), s->r + GramAt(c, s->n, 0));
+    PetscCall(MatDenseRestoreArrayRead(AX, &ax));
+    PetscCall(MatDestroy(&AX));
+    *products += s->left;
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPCG(Mat A, PC pc, Mat B, Mat X, PetscBool from_x, GramPCGTest test, void *ctx,
+                       GramPCGColumn columns[], PetscInt *products)
+{
+  Panels     s = {0};
+  PetscInt   q;
+  PetscReal *beta;
+
+  PetscFunctionBegin;
+  *products = 0;
+  PetscCall(PetscObjectGetComm((PetscObject)A, &s.comm));
+  PetscCall(MatGetLocalSize(A, &s.n, NULL));
+  PetscCall(MatGetSize(B, NULL, &q));
+  s.left = q;
+  PetscCall(PetscCalloc3(q, &s.active, 2 * q, &s.sums, q, &beta));
+  PetscCall(PetscMalloc3(GramAt(q, s.n, 0), &s.r, GramAt(q, s.n, 0), &s.z, GramAt(q, s.n, 0), &s.p));
+  for (PetscInt c = 0; c < q; c++) {
+    s.active[c].column = c;
+    columns[c]         = (GramPCGColumn){.reason = KSP_CONVERGED_ITERATING};
+  }
+  PetscCall(Begin(&s, A, B, X, from_x, products));
+  PetscCall(ViewsCreate(&s));
+  for (PetscInt it = 0; s.left; it++) {
+    PetscCall(PetscObjectStateIncrease((PetscObject)s.R));
+    PetscCall(Precondition(&s, pc, beta));
+    PetscCall(Test(&s, it, test, ctx, columns, beta));
+    if (!s.left) break;
+    for (PetscInt c = 0; c < s.left; c++) { /* p = z + beta p */
+      PetscReal       *p = s.p + GramAt(c, s.n, 0);
+      const PetscReal *z = s.z + GramAt(c, s.n, 0);
+
+      beta[c] = it ? s.active[c].rz / beta[c] : 0;
+      for (PetscInt i = 0; i < s.n; i++) p[i] = it ? z[i] + beta[c] * p[i] : z[i];
+    }
+    PetscCall(MatDenseGetArray(X, &s.x));
+    PetscCall(MatDenseGetLDA(X, &s.ldx));
+    PetscCall(Step(&s, A, it, beta));
+    PetscCall(MatDenseRestoreArray(X, &s.x));
+    *products += s.left;
+    PetscCall(LeaveIndefinite(&s, columns));
+  }
+  PetscCall(ViewsDestroy(&s));
+  for (PetscInt c = 0; c < q; c++) {
+    Active *a = s.active + c;
+
+    PetscCall(RitzValues(columns[a->column].iterations, a, columns + a->column));
+    PetscCall(PetscFree(a->diagonal));
+    PetscCall(PetscFree(a->off));
+  }
+  PetscCall(PetscFree3(s.r, s.z, s.p));
+  PetscCall(PetscFree3(s.active, s.sums, beta));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}

@@ -1,0 +1,41 @@
+/* Preconditioned conjugate gradients for several right-hand sides at once: each has its own scalars, all share the
+   products. */
+#pragma once
+
+#include <petscksp.h>
+
+/* Called for each column at work with ||b - A x||_2 by the recursion, at it = 0 and after each iteration, when x is in X:
+   a reason other than KSP_CONVERGED_ITERATING ends the column. */
+typedef PetscErrorCode (*GramPCGTest)(void *ctx, PetscInt column, PetscInt it, PetscReal norm,
+                                      KSPConvergedReason *reason);
+
+/* What became of a column. */
+typedef struct {
+  KSPConvergedReason reason; /* of the test, or KSP_DIVERGED_INDEFINITE_MAT, _PC, _NANORINF */
+  PetscInt           iterations;
+  PetscReal          eigenvalue_min, eigenvalue_max; /* of M^-1 A, Ritz values; NaN without iterations */
+} GramPCGColumn;
+
+/**
+  GramPCG - Solve A X = B, A and the preconditioner symmetric positive definite.
+
+  Collective.
+
+  @param[in]     A       supports MatMatMult() with a MATDENSE
+  @param[in]     pc      of A; PCMatApply() is asked for
+  @param[in]     B       N x q MATDENSE laid out as A
+  @param[in,out] X       N x q MATDENSE; its entries are the initial guess when from_x, else ignored
+  @param[in]     test    with ctx: says when a column is done
+  @param[out]    columns [q]
+  @param[out]    products  columns multiplied by A, in all
+
+  A column that is done leaves the panels, and the others go on. One iteration takes a product and an application of
+  the preconditioner, of as many columns as are left, and two allreduces of one and of two numbers a column.
+
+  Memory: 4 N q numbers over all ranks, and 2 a column and iteration for the Ritz values.
+
+  Source: M. Hestenes, E. Stiefel, J. Research NBS 49 (1952) 409-436; the tridiagonal matrix of Lanczos in it, Y. Saad,
+  Iterative Methods for Sparse Linear Systems, 2nd ed., SIAM 2003, section 6.7.3.
+**/
+PetscErrorCode GramPCG(Mat A, PC pc, Mat B, Mat X, PetscBool from_x, GramPCGTest test, void *ctx,
+                       GramPCGColumn columns[], PetscInt *products);
