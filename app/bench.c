@@ -61,7 +61,7 @@ static PetscErrorCode CaseCheckMemory(MPI_Comm comm, const GramPlan *plan, const
 
   PetscFunctionBegin;
   if (plan->solve)
-    PetscCall(GramSolveEstimate(comm, c->backend, c->is.n, 0, c->is.dim, c->is.q, line, sizeof line));
+    PetscCall(GramSolveEstimate(comm, c->backend, &c->is.kernel, c->is.n, 0, c->is.q, line, sizeof line));
   else {
     PetscCallMPI(MPI_Comm_size(comm, &ranks));
     PetscCall(GramScheduleFromOptions(comm, &schedule));
@@ -321,6 +321,10 @@ static PetscErrorCode CasePrint(MPI_Comm comm, const GramPlan *plan, const Case 
       GramJsonAddText(&json, "pc", c->report.pc);
       GramJsonAddNumber(&json, "pc_rank", (PetscReal)c->report.pc_rank);
       GramJsonAddNumber(&json, "pc_neighbors", (PetscReal)c->report.pc_neighbors);
+    }
+    if (!PetscIsNanReal(c->report.eigenvalue_min)) {
+      GramJsonAddNumber(&json, "eigenvalue_min", c->report.eigenvalue_min);
+      GramJsonAddNumber(&json, "eigenvalue_max", c->report.eigenvalue_max);
     }
     GramJsonAddNumber(&json, "exact_from", (PetscReal)c->report.exact_from);
     GramJsonAddNumber(&json, "relative_residual", c->report.relative_residual);

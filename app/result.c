@@ -51,7 +51,8 @@ PetscErrorCode GramRunBegin(GramRun *run, const char *verb)
   run->verb              = verb;
   run->converged         = PETSC_TRUE;
   run->exact_from        = -1;
-  run->relative_residual = run->backward_error = NAN;
+  run->numerical_rank    = -1;
+  run->relative_residual = run->backward_error = run->eigenvalue_min = run->eigenvalue_max = NAN;
   PetscCall(PetscTime(&begun));
   lap = begun;
   PetscFunctionReturn(PETSC_SUCCESS);

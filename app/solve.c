@@ -36,22 +36,59 @@ static PetscErrorCode SkippedFraction(Mat A, PetscReal *fraction)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* what a user can do about each reason of not converging */
-static const char *Remedy(const char *reason)
+/* 1e-13 trace(K): a ridge below is lost in the rounding of K where K is singular (lrv.h) */
+static PetscReal LeastAlpha(const GramModel *model)
 {
-  if (!strcmp(reason, "max_iterations"))
-    return "raise ksp.max_it or ridge.alpha, or take solve.method direct";
-  if (!strcmp(reason, "indefinite")) return "the matrix is numerically singular: raise ridge.alpha";
-  if (!strcmp(reason, "residual"))
-    return "its products cannot reach ksp.rtol: product.precision mixed or double, or a larger ksp.rtol";
-  return "raise ridge.alpha, or take solve.method direct";
+  return 1e-13 * (PetscReal)model->n * model->kernel.amplitude * model->kernel.amplitude;
 }
 
-static PetscErrorCode Summarize(MPI_Comm comm, const GramDataset *targets, const GramRun *run,
-                                const char *detail, PetscReal tolerance, PetscReal rmse, PetscReal mae,
-                                const char *path)
+/* what a user can do about each reason of not converging */
+static PetscErrorCode Remedy(const GramModel *model, const char *reason, char text[], size_t size)
 {
-  char until[64] = "";
+  PetscFunctionBegin;
+  if (!strcmp(reason, "max_iterations"))
+    PetscCall(PetscStrncpy(text, "raise ksp.max_it or ridge.alpha, or take solve.method direct", size));
+  else if (!strcmp(reason, "indefinite"))
+    PetscCall(PetscSNPrintf(text, size,
+                            "the matrix is numerically singular: raise ridge.alpha from %.6g to %.1e or more",
+                            (double)model->kernel.alpha, (double)LeastAlpha(model)));
+  else if (!strcmp(reason, "residual"))
+    PetscCall(PetscStrncpy(
+        text, "its products cannot reach ksp.rtol: product.precision mixed or double, or a larger ksp.rtol",
+        size));
+  else PetscCall(PetscStrncpy(text, "raise ridge.alpha, or take solve.method direct", size));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* what was learnt about the matrix */
+static PetscErrorCode SummarizeSpectrum(MPI_Comm comm, const GramModel *model, const GramRun *run)
+{
+  PetscFunctionBegin;
+  if (run->eigenvalue_min <= 0)
+    PetscCall(GramSay(comm, "spectrum", "of the preconditioned matrix %.3g ... %.3g: not positive definite",
+                      (double)run->eigenvalue_min, (double)run->eigenvalue_max));
+  else if (!PetscIsNanReal(run->eigenvalue_min))
+    PetscCall(GramSay(comm, "spectrum", "of the preconditioned matrix %.3g ... %.3g, condition %.3g",
+                      (double)run->eigenvalue_min, (double)run->eigenvalue_max,
+                      (double)(run->eigenvalue_max / run->eigenvalue_min)));
+  if (run->numerical_rank < 0 || run->numerical_rank >= model->n) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramSay(comm, "rank", "%" PetscInt_FMT " of %" PetscInt_FMT " in double precision, alpha %.6g",
+                    run->numerical_rank, model->n, (double)model->kernel.alpha));
+  if (run->converged && model->kernel.alpha < LeastAlpha(model))
+    PetscCall(PetscFPrintf(
+        comm, stderr,
+        "gramarye: warning: ridge.alpha: %.6g is below %.1e, and K has numerical rank %" PetscInt_FMT
+        " of %" PetscInt_FMT ": rounding shapes the coefficients (lrv takes %.1e)\n",
+        (double)model->kernel.alpha, (double)LeastAlpha(model), run->numerical_rank, model->n,
+        (double)run->pc_alpha));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *model, const GramDataset *targets,
+                                const GramRun *run, const char *detail, PetscReal tolerance, PetscReal rmse,
+                                PetscReal mae, const char *path)
+{
+  char until[64] = "", remedy[160];
 
   PetscFunctionBegin;
   PetscCall(GramSay(comm, "solve",
@@ -64,6 +101,7 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramDataset *targets, const
   else if (run->pc) PetscCall(GramSay(comm, "pc", "%s", run->pc));
   PetscCall(GramSay(comm, "residual", "%.3e relative, backward error %.1e (%s)",
                     (double)run->relative_residual, (double)run->backward_error, run->reason));
+  PetscCall(SummarizeSpectrum(comm, model, run));
   if (run->exact_from >= 0 && strcmp(run->precision, "double") != 0)
     PetscCall(GramSay(comm, "precision", "%s, double from iteration %" PetscInt_FMT, run->precision,
                       run->exact_from));
@@ -85,8 +123,9 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramDataset *targets, const
   PetscCall(GramSay(comm, "memory", "%.3g GB at the peak", run->peak_memory_bytes * 1e-9));
   PetscCall(GramSay(comm, "output", "%s", path));
   if (!run->converged) {
+    PetscCall(Remedy(model, run->reason, remedy, sizeof remedy));
     PetscCall(PetscFPrintf(comm, stderr, "gramarye: warning: not converged (%s), residual %.1e: %s\n",
-                           run->reason, (double)run->relative_residual, Remedy(run->reason)));
+                           run->reason, (double)run->relative_residual, remedy));
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -132,7 +171,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
                     " right-hand side%s",
                     data.n, data.dim, data.q, data.q == 1 ? "" : "s"));
   PetscCall(GramSay(comm, "kernel", "%s", line));
-  PetscCall(GramSolveEstimate(comm, backend, data.n, targets.n, data.dim, data.q, line, sizeof line));
+  PetscCall(GramSolveEstimate(comm, backend, &model.kernel, data.n, targets.n, data.q, line, sizeof line));
   PetscCall(GramSay(comm, "estimate", "%s", line));
 
   /* the operator: -backend, -product_*; the solve: -solve_method, -ksp_*, -pc_* */
@@ -156,13 +195,17 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
   model.x_file   = data.x_file;
   PetscCall(PetscMalloc1((size_t)data.n_local * (size_t)data.q, &model.coefficients));
   PetscCall(GramPanelToInput(X, C, model.coefficients));
-  run.method       = report.method == GRAM_SOLVE_DIRECT ? "direct" : "iterative";
-  run.reason       = report.reason;
-  run.iterations   = report.iterations;
-  run.exact_from   = report.exact_from;
-  run.pc           = report.pc[0] ? report.pc : NULL;
-  run.pc_rank      = report.pc_rank;
-  run.pc_neighbors = report.pc_neighbors;
+  run.method         = report.method == GRAM_SOLVE_DIRECT ? "direct" : "iterative";
+  run.reason         = report.reason;
+  run.iterations     = report.iterations;
+  run.exact_from     = report.exact_from;
+  run.pc             = report.pc[0] ? report.pc : NULL;
+  run.pc_rank        = report.pc_rank;
+  run.pc_neighbors   = report.pc_neighbors;
+  run.pc_alpha       = report.pc_alpha;
+  run.numerical_rank = report.numerical_rank;
+  run.eigenvalue_min = report.eigenvalue_min;
+  run.eigenvalue_max = report.eigenvalue_max;
   run.converged = *converged = report.converged;
   run.relative_residual      = report.relative_residual;
   run.backward_error         = report.backward_error;
@@ -177,7 +220,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
   if (targets.n) PetscCall(GramPredictionWrite(file, &targets, mean, &rmse, &mae));
   PetscCall(GramRunWrite(file, comm, &run));
   PetscCall(GramH5Close(&file));
-  PetscCall(Summarize(comm, &targets, &run, detail, schedule.tolerance, rmse, mae, path));
+  PetscCall(Summarize(comm, &model, &targets, &run, detail, schedule.tolerance, rmse, mae, path));
 
   PetscCall(PetscFree(mean));
   PetscCall(PetscFree(model.coefficients));

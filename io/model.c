@@ -307,6 +307,14 @@ PetscErrorCode GramRunWrite(GramH5 file, MPI_Comm comm, const GramRun *run)
     PetscCall(GramH5WriteInt(file, "run", "pc_rank", run->pc_rank));
     PetscCall(GramH5WriteInt(file, "run", "pc_neighbors", run->pc_neighbors));
   }
+  if (run->pc_alpha > 0) {
+    PetscCall(GramH5WriteReals(file, "run", "pc_alpha", 0, &run->pc_alpha));
+    PetscCall(GramH5WriteInt(file, "run", "numerical_rank", run->numerical_rank));
+  }
+  if (!PetscIsNanReal(run->eigenvalue_min)) {
+    PetscCall(GramH5WriteReals(file, "run", "eigenvalue_min", 0, &run->eigenvalue_min));
+    PetscCall(GramH5WriteReals(file, "run", "eigenvalue_max", 0, &run->eigenvalue_max));
+  }
   for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(numbers); i++) {
     PetscCall(GramH5WriteReals(file, "run", numbers[i].name, 0, &numbers[i].value));
   }

@@ -29,6 +29,9 @@ typedef struct {
   PetscReal      skipped_fraction;                    /* of the pairs, by -product_tolerance */
   PetscInt       exact_from;            /* iterations before double and all tiles took over, -1: never */
   PetscInt       pc_rank, pc_neighbors; /* of pc lrv */
+  PetscReal      pc_alpha;              /* in its M; 0: not written */
+  PetscInt       numerical_rank;        /* of K, where lrv has met it; else -1 */
+  PetscReal      eigenvalue_min, eigenvalue_max; /* of M^-1 A; NaN: not written */
 } GramRun;
 
 /**

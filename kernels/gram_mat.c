@@ -46,6 +46,7 @@ typedef struct {
   PetscReal   *v, *w, *y, *u; /* [n_z][q] gathered, [n_x][q] likewise, [n_x][q] summed, [n_z][q] likewise */
   PetscReal   *packed, *sum_R, *sum_C; /* [n_local][q], and what comes back to this rank from both sides */
   PetscReal   *folds_R, *folds_C; /* [R.n][q][GRAM_FOLDS], [C.n][q][GRAM_FOLDS] of a reproducible product */
+  PetscReal    scale, shift;      /* the Mat is scale (K + alpha I) + shift I: of MatScale() and MatShift() */
   GramMatStats stats;
 } GramShell;
 
@@ -403,6 +404,11 @@ static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, P
   s->shares = shares;
   for (PetscInt r = 0; r < q; r += widest)
     PetscCall(PanelApply(s, PetscMin(widest, q - r), v + GramAt(r, ldv, 0), ldv, y + GramAt(r, ldy, 0), ldy));
+  for (PetscInt r = 0; r < q && (s->scale != 1 || s->shift != 0); r++) {
+    for (PetscInt i = 0; i < s->m_local; i++)
+      y[GramAt(r, ldy, i)] =
+          s->scale * y[GramAt(r, ldy, i)] + (s->shift != 0 ? s->shift * v[GramAt(r, ldv, i)] : 0);
+  }
   PetscCall(PetscTime(&end));
   s->stats.products++;
   s->stats.seconds += end - begin;
@@ -482,8 +488,30 @@ static PetscErrorCode MatGetDiagonal_Gram(Mat A, Vec d)
 
   PetscFunctionBegin;
   PetscCall(MatShellGetContext(A, &s));
-  PetscCall(
-      VecSet(d, s->kernel.amplitude * s->kernel.amplitude + s->kernel.alpha)); /* phi(0) = 1 at order 0 */
+  PetscCall(VecSet(d, s->scale * (s->kernel.amplitude * s->kernel.amplitude + s->kernel.alpha) +
+                          s->shift)); /* phi(0) = 1 at order 0 */
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* A shell's own scale and shift reach MatMult(), but in PETSc 3.18 not MatMatMult(). */
+static PetscErrorCode MatScale_Gram(Mat A, PetscScalar a)
+{
+  GramShell *s;
+
+  PetscFunctionBegin;
+  PetscCall(MatShellGetContext(A, &s));
+  s->scale *= a;
+  s->shift *= a;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode MatShift_Gram(Mat A, PetscScalar a)
+{
+  GramShell *s;
+
+  PetscFunctionBegin;
+  PetscCall(MatShellGetContext(A, &s));
+  s->shift += a;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -779,6 +807,7 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
   PetscCall(GramScheduleFromOptions(s->comm, &s->schedule));
   PetscCall(GramBackendGetInfo(backend, NULL, NULL, &s->precision));
   s->backend = backend;
+  s->scale   = 1;
   s->points  = points;
   s->kernel  = *kernel;
   s->square  = (PetscBool)!targets;
@@ -806,6 +835,8 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
   PetscCall(PetscFree(z));
 
   PetscCall(MatCreateShell(s->comm, s->m_local, s->n_local, m, s->n, s, A));
+  PetscCall(MatShellSetManageScalingShifts(*A));
+  PetscCall(MatShellSetOperation(*A, MATOP_SCALE, (void (*)(void))MatScale_Gram));
   PetscCall(MatShellSetOperation(*A, MATOP_MULT, (void (*)(void))MatMult_Gram));
   PetscCall(MatShellSetOperation(*A, MATOP_DESTROY, (void (*)(void))MatDestroy_Gram));
   if (s->schedule.reproducible)
@@ -820,6 +851,7 @@ PetscErrorCode GramMatCreate(GramPoints points, const GramKernel *kernel, GramBa
 {
   PetscFunctionBegin;
   PetscCall(ShellCreate(NULL, points, kernel, backend, A));
+  PetscCall(MatShellSetOperation(*A, MATOP_SHIFT, (void (*)(void))MatShift_Gram));
   PetscCall(MatShellSetOperation(*A, MATOP_MULT_TRANSPOSE, (void (*)(void))MatMult_Gram));
   PetscCall(MatShellSetOperation(*A, MATOP_GET_DIAGONAL, (void (*)(void))MatGetDiagonal_Gram));
   PetscCall(MatSetOption(*A, MAT_SYMMETRIC, PETSC_TRUE));

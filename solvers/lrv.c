@@ -642,6 +642,12 @@ static PetscErrorCode Growth(const LRV *lrv, PetscInt *r, PetscInt *m)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* Where the columns have all there is of K, and alpha is lost in rounding, nothing helps. */
+static PetscBool Exhausted(const LRV *lrv)
+{
+  return (PetscBool)(lrv->alpha > PetscMax(lrv->kernel.alpha, ALPHA_LEAST * PetscSqr(lrv->kernel.amplitude)));
+}
+
 /* neighbours where m = 0 was chosen, and there can be some */
 static PetscBool CanInsist(const LRV *lrv)
 {
@@ -657,7 +663,7 @@ PetscErrorCode GramPCLRVCanGrow(PC pc, PetscBool *can)
   PetscCall(PetscObjectTypeCompare((PetscObject)pc, "lrv", can));
   if (!*can) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(Growth(lrv, &r, &m));
-  *can = (PetscBool)(CanInsist(lrv) || (lrv->m && (r > lrv->cap_r || m > lrv->cap_m)));
+  *can = (PetscBool)(!Exhausted(lrv) && (CanInsist(lrv) || (lrv->m && (r > lrv->cap_r || m > lrv->cap_m))));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

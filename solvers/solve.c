@@ -170,13 +170,37 @@ PetscErrorCode GramPredictEstimate(MPI_Comm comm, GramBackend backend, PetscInt 
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, PetscInt n, PetscInt m, PetscInt dim,
-                                 PetscInt q, char line[], size_t size)
+/* panels of a solve, and the preconditioner that -pc_type will be */
+static PetscErrorCode KrylovBytes(MPI_Comm comm, const GramKernel *kernel, PetscInt n, PetscInt q,
+                                  PetscLogDouble *bytes)
 {
+  PetscMPIInt    ranks;
+  GramSchedule   schedule;
+  PetscLogDouble pc;
+  PetscBool      lrv;
+  char           type[32];
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_size(comm, &ranks));
+  PetscCall(GramScheduleFromOptions(comm, &schedule));
+  PetscCall(PetscStrncpy(type, schedule.reproducible ? PCNONE : "lrv", sizeof type));
+  PetscCall(PetscOptionsGetString(NULL, NULL, "-pc_type", type, sizeof type, NULL));
+  PetscCall(PetscStrcmp(type, "lrv", &lrv));
+  *bytes = 8.0 * 9 * PetscMin(q, GRAM_PANEL) * (PetscLogDouble)n / ranks;
+  if (!lrv) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramPCLRVBytes(comm, kernel, n, &pc));
+  *bytes += pc;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramKernel *kernel, PetscInt n,
+                                 PetscInt m, PetscInt q, char line[], size_t size)
+{
+  const PetscInt  dim = kernel->dim;
   GramSolveMethod method;
   GramSchedule    schedule;
   PetscMPIInt     ranks;
-  PetscLogDouble  bytes, need, predict = 0, have;
+  PetscLogDouble  bytes, krylov = 0, need, predict = 0, have;
   const char     *device;
   GramPrecision   precision;
   PetscInt        matrices;
@@ -194,6 +218,8 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, PetscInt n,
           8.0 * (PetscLogDouble)n * (8.0 * dim + 8.0 * q + 8.0) / ranks;
   if (m) bytes += PredictBytes(n, m, dim, q, ranks) + GramBackendHostBytes(backend, n + m / ranks, dim, q);
   if (method == GRAM_SOLVE_DIRECT) bytes += DirectBytes(n, ranks);
+  else PetscCall(KrylovBytes(comm, kernel, n, q, &krylov));
+  bytes += krylov;
   PetscCall(
       GramMemoryCheck(comm, n, bytes, method == GRAM_SOLVE_DIRECT ? "direct" : "iterative", line, size));
   if (m) PetscCall(GramCrossDeviceBytes(comm, backend, m, n, dim, q, &predict, &have));

@@ -103,8 +103,8 @@ PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report);
 
   Errors: GRAM_ERR_RESOURCE with need and capacity; those of -solve_method.
 **/
-PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, PetscInt n, PetscInt m, PetscInt dim,
-                                 PetscInt q, char line[], size_t size);
+PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramKernel *kernel, PetscInt n,
+                                 PetscInt m, PetscInt q, char line[], size_t size);
 
 #define GRAM_SOLVE_DIRECT_MAX 8000
 #define GRAM_SOLVE_PATIENCE   2000

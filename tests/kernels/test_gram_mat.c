@@ -85,6 +85,14 @@ static PetscErrorCode Products(GramPoints X, const GramKernel *kernel, GramBacke
   PetscCall(VecAXPBYPCZ(d, -2, -3, 1, Ax, x));
   PetscCall(VecNorm(d, NORM_INFINITY, &norm));
   CHECK(norm <= 3 * tolerance * PetscSqrtReal((PetscReal)n), "MatScale and MatShift are off by %.2e", norm);
+  PetscCall(MatMatMult(A, V, MAT_REUSE_MATRIX, PETSC_DEFAULT, &Y));
+  PetscCall(MatDenseGetColumnVecRead(Y, 1, &column));
+  PetscCall(VecCopy(column, d));
+  PetscCall(MatDenseRestoreColumnVecRead(Y, 1, &column));
+  PetscCall(VecAXPBYPCZ(d, -2, -3, 1, Ay, y));
+  PetscCall(VecNorm(d, NORM_INFINITY, &norm));
+  CHECK(norm <= 3 * tolerance * PetscSqrtReal((PetscReal)n),
+        "MatScale and MatShift are off by %.2e in MatMatMult", norm);
   PetscCall(MatGetDiagonal(A, d));
   PetscCall(VecMax(d, NULL, &norm));
   CHECK_CLOSE("shifted diagonal", norm, 2 * (kernel->amplitude * kernel->amplitude + kernel->alpha) + 3,

@@ -1,6 +1,9 @@
 static const char help[] = "Iterations of the automatic preconditioner on the acceptance set: within their "
-                           "limits, the same on any ranks.\n"
-                           "  -case NAME  that one   -quick  those below a second   -verbose  a line each\n";
+                           "limits, the same on any ranks,\n"
+                           "and no more than plain conjugate gradients take, but for 2.\n"
+                           "  -case NAME  that one   -quick  those below a second   -verbose  a line each\n"
+                           "  -mixed      instead: iterations of mixed precision against double\n"
+                           "  -large      instead: iterations of 64 000 points against 4 000\n";
 
 #include <string.h>
 
@@ -36,6 +39,27 @@ static const Case cases[] = {
     {"H10", "normal", "std", "gaussian", 3000, 10, 3.0, 1e-3, 89, PETSC_FALSE},
     {"H20", "normal", "std", "matern32", 3000, 20, 5.0, 1e-4, 62, PETSC_FALSE},
     {"H20e", "normal", "std", "exponential", 3000, 20, 5.0, 1e-2, 40, PETSC_FALSE},
+};
+
+/* Float is admissible for some and not for others; limit is not used. */
+static const Case mixed_cases[] = {
+    {"exp 10", "uniform", "k2", "exponential", 2000, 2, 0.1, 10, 0, PETSC_TRUE},
+    {"exp 1e-2", "uniform", "k2", "exponential", 2000, 2, 0.1, 1e-2, 0, PETSC_TRUE},
+    {"exp 1e-6", "uniform", "k2", "exponential", 2000, 2, 0.1, 1e-6, 0, PETSC_TRUE},
+    {"gauss1 1", "uniform", "k1", "gaussian", 2000, 1, 0.1, 1, 0, PETSC_TRUE},
+    {"gauss1 1e-4", "uniform", "k1", "gaussian", 2000, 1, 0.1, 1e-4, 0, PETSC_TRUE},
+    {"gauss1 1e-6", "uniform", "k1", "gaussian", 2000, 1, 0.1, 1e-6, 0, PETSC_TRUE},
+    {"gauss2 1e-2", "uniform", "std", "gaussian", 2000, 2, 0.05, 1e-2, 0, PETSC_TRUE},
+    {"gauss2 1e-4", "uniform", "std", "gaussian", 2000, 2, 0.05, 1e-4, 0, PETSC_TRUE},
+    {"gauss2 1e-6", "uniform", "std", "gaussian", 2000, 2, 0.05, 1e-6, 0, PETSC_TRUE},
+    {"m32 1e-3", "uniform", "std", "matern32", 2000, 2, 0.3, 1e-3, 0, PETSC_TRUE},
+    {"m32 1e-6", "uniform", "std", "matern32", 2000, 2, 0.3, 1e-6, 0, PETSC_TRUE},
+};
+
+/* in 4 000 points, and in 64 000 */
+static const Case large_cases[] = {
+    {"K2c", "uniform", "k2", "exponential", 4000, 2, 0.1, 1e-4, 0, PETSC_FALSE},
+    {"M3a", "uniform", "std", "matern32", 4000, 2, 0.3, 1e-6, 0, PETSC_FALSE},
 };
 
 /* standard normal by counter */
@@ -88,19 +112,19 @@ static PetscReal Value(const Case *c, const PetscReal *x, PetscInt i)
 }
 
 /* Collective on comm. */
-static PetscErrorCode Solve(MPI_Comm comm, const Case *c, GramReport *report)
+static PetscErrorCode Solve(MPI_Comm comm, const Case *c, GramPrecision precision, GramReport *report)
 {
   GramKernel  kernel = {.dim = c->dim, .amplitude = 1, .alpha = c->alpha};
-  GramBackend backend;
+  GramBackend backend, exact;
   GramPoints  X;
   PetscMPIInt rank;
   PetscReal  *x, *y;
   PetscBool   found;
-  Mat         A, Y, C;
+  Mat         A, A_true, Y, C;
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_rank(comm, &rank));
-  PetscCall(GramBackendCreate(comm, "auto", GRAM_DOUBLE, &backend));
+  PetscCall(GramBackendCreate(comm, "auto", precision, &backend));
   PetscCall(GramKernelSetType(&kernel, c->kernel, NAN, &found));
   for (PetscInt d = 0; d < c->dim; d++) kernel.length_scale[d] = c->length;
   PetscCall(PetscMalloc2(c->n * c->dim, &x, c->n, &y));
@@ -109,21 +133,83 @@ static PetscErrorCode Solve(MPI_Comm comm, const Case *c, GramReport *report)
   PetscCall(GramPointsCreate(comm, c->dim, rank ? 0 : c->n, x, kernel.length_scale, 1, &X));
   PetscCall(GramPanelFromInput(X, 1, y, &Y));
   PetscCall(GramMatCreate(X, &kernel, backend, &A));
-  PetscCall(GramSolve(A, A, Y, &C, report));
+  PetscCall(GramTrueOperatorCreate(X, &kernel, backend, A, &exact, &A_true));
+  PetscCall(GramSolve(A, A_true, Y, &C, report));
   PetscCall(GramReportClear(report));
   PetscCall(MatDestroy(&C));
   PetscCall(MatDestroy(&Y));
+  PetscCall(MatDestroy(&A_true));
   PetscCall(MatDestroy(&A));
   PetscCall(GramPointsDestroy(&X));
+  PetscCall(GramBackendDestroy(&exact));
   PetscCall(GramBackendDestroy(&backend));
   PetscCall(PetscFree2(x, y));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Plain conjugate gradients, stopped 3 products earlier: they must not be there yet. */
+static PetscErrorCode Plain(const Case *c, PetscInt iterations)
+{
+  char       most[16];
+  GramReport report;
+
+  PetscFunctionBegin;
+  if (iterations <= 3) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscSNPrintf(most, sizeof most, "%d", (int)iterations - 3));
+  PetscCall(PetscOptionsSetValue(NULL, "-pc_type", "none"));
+  PetscCall(PetscOptionsSetValue(NULL, "-ksp_max_it", most));
+  PetscCall(Solve(PETSC_COMM_WORLD, c, GRAM_DOUBLE, &report));
+  CHECK(!report.converged, "%s: plain conjugate gradients take %d iterations, lrv %d", c->name,
+        (int)report.iterations, (int)iterations);
+  PetscCall(PetscOptionsClearValue(NULL, "-pc_type"));
+  PetscCall(PetscOptionsClearValue(NULL, "-ksp_max_it"));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Within 1.6 times the iterations of double and 5, with those that double then needs where float will not do. */
+static PetscErrorCode Mixed(const Case *c, PetscBool verbose)
+{
+  GramReport full, mixed;
+
+  PetscFunctionBegin;
+  PetscCall(Solve(PETSC_COMM_WORLD, c, GRAM_DOUBLE, &full));
+  PetscCall(Solve(PETSC_COMM_WORLD, c, GRAM_MIXED, &mixed));
+  CHECK(mixed.converged, "%s: mixed %s, residual %.1e", c->name, mixed.reason, mixed.relative_residual);
+  CHECK(mixed.iterations <= 1.6 * full.iterations + 5, "%s: mixed %d iterations, double %d", c->name,
+        (int)mixed.iterations, (int)full.iterations);
+  if (verbose)
+    PetscCall(PetscPrintf(PETSC_COMM_WORLD,
+                          "%-12s double %3d, mixed %3d, true operator from %3d, residual %.1e, %s\n", c->name,
+                          (int)full.iterations, (int)mixed.iterations, (int)mixed.exact_from,
+                          mixed.relative_residual, mixed.reason));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Large(const Case *c, PetscBool verbose)
+{
+  Case       many = *c;
+  GramReport report, large;
+
+  PetscFunctionBegin;
+  many.n = 16 * c->n;
+  PetscCall(Solve(PETSC_COMM_WORLD, c, GRAM_DOUBLE, &report));
+  PetscCall(Solve(PETSC_COMM_WORLD, &many, GRAM_DOUBLE, &large));
+  CHECK(report.converged && large.converged, "%s: %s and %s", c->name, report.reason, large.reason);
+  CHECK(large.iterations <= 2 * report.iterations, "%s: %d iterations of %d points, %d of %d", c->name,
+        (int)report.iterations, (int)c->n, (int)large.iterations, (int)many.n);
+  if (verbose)
+    PetscCall(PetscPrintf(
+        PETSC_COMM_WORLD,
+        "%-5s %d iterations of %d points, %d of %d: %.1f s setup, %.1f s solve, rank %d, %d neighbours\n",
+        c->name, (int)report.iterations, (int)c->n, (int)large.iterations, (int)many.n, large.setup_seconds,
+        large.solve_seconds, (int)large.pc_rank, (int)large.pc_neighbors));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 int main(int argc, char **argv)
 {
   char        name[16] = "";
-  PetscBool   one, quick, verbose;
+  PetscBool   one, quick, verbose, mixed, large;
   PetscMPIInt rank, size;
 
   PetscCall(PetscInitialize(&argc, &argv, NULL, help));
@@ -131,14 +217,20 @@ int main(int argc, char **argv)
   PetscCallMPI(MPI_Comm_size(PETSC_COMM_WORLD, &size));
   PetscCall(PetscOptionsGetString(NULL, NULL, "-case", name, sizeof name, &one));
   PetscCall(PetscOptionsHasName(NULL, NULL, "-quick", &quick));
+  PetscCall(PetscOptionsHasName(NULL, NULL, "-mixed", &mixed));
+  PetscCall(PetscOptionsHasName(NULL, NULL, "-large", &large));
   PetscCall(PetscOptionsHasName(NULL, NULL, "-verbose", &verbose));
   PetscCall(PetscOptionsSetValue(NULL, "-solve_method", "iterative"));
-  for (size_t k = 0; k < PETSC_STATIC_ARRAY_LENGTH(cases); k++) {
+  for (size_t k = 0; k < PETSC_STATIC_ARRAY_LENGTH(mixed_cases) && mixed; k++)
+    PetscCall(Mixed(mixed_cases + k, verbose));
+  for (size_t k = 0; k < PETSC_STATIC_ARRAY_LENGTH(large_cases) && large; k++)
+    PetscCall(Large(large_cases + k, verbose));
+  for (size_t k = 0; k < PETSC_STATIC_ARRAY_LENGTH(cases) && !mixed && !large; k++) {
     const Case *c = cases + k;
     GramReport  report, alone;
 
     if ((one && strcmp(name, c->name) != 0) || (quick && !c->quick)) continue;
-    PetscCall(Solve(PETSC_COMM_WORLD, c, &report));
+    PetscCall(Solve(PETSC_COMM_WORLD, c, GRAM_DOUBLE, &report));
     CHECK(report.converged && report.iterations <= c->limit, "%s: %d iterations, limit %d, %s", c->name,
           (int)report.iterations, (int)c->limit, report.reason);
     if (verbose)
@@ -148,8 +240,9 @@ int main(int argc, char **argv)
                             c->name, (int)report.iterations, (int)c->limit, (int)report.pc_rank,
                             (int)report.pc_neighbors, report.relative_residual, report.backward_error,
                             report.reason, report.setup_seconds, report.solve_seconds));
+    PetscCall(Plain(c, report.iterations));
     if (size == 1 || rank) continue;
-    PetscCall(Solve(PETSC_COMM_SELF, c, &alone));
+    PetscCall(Solve(PETSC_COMM_SELF, c, GRAM_DOUBLE, &alone));
     CHECK(PetscAbsInt(report.iterations - alone.iterations) <= 1, "%s: %d iterations on %d ranks, %d on one",
           c->name, (int)report.iterations, size, (int)alone.iterations);
   }

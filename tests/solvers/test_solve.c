@@ -112,9 +112,17 @@ static PetscErrorCode Refined(const GramKernel *well)
                   &error, &products));
   CHECK(report.converged && report.relative_residual <= 1e-8, "ill-conditioned: %s with residual %.2e",
         report.reason, report.relative_residual);
+  CHECK(report.exact_from == 0, "ill-conditioned: true operator from iteration %d of %d on",
+        (int)report.exact_from, (int)report.iterations); /* nothing is tried that cannot do */
+  PetscCall(GramReportClear(&report));
+  PetscCall(Solve(700, 2, &ill, mixed,
+                  OPTIONS("-solve_method", "iterative", "-ksp_rtol", "1e-8", "-pc_type", "none"), &report,
+                  &error, &products));
+  CHECK(report.converged && report.relative_residual <= 1e-8, "ill-conditioned, none: %s with residual %.2e",
+        report.reason, report.relative_residual);
   CHECK(report.exact_from > 0 && report.exact_from < report.iterations,
-        "ill-conditioned: true operator from iteration %d of %d on", (int)report.exact_from,
-        (int)report.iterations);
+        "ill-conditioned, none: true operator from iteration %d of %d on", (int)report.exact_from,
+        (int)report.iterations); /* there it turns out on the way */
   PetscCall(GramReportClear(&report));
   PetscCall(GramBackendDestroy(&mixed));
   PetscCall(GramBackendDestroy(&single));
