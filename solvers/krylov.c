@@ -23,8 +23,10 @@ typedef struct {
   KSPConvergedReason reason;       /* of its last attempt */
   PetscReal          inner;        /* refining: what an attempt asks for, as a factor */
   PetscReal  factor, target;       /* of the attempt under way: from its first norm on, or the norm itself */
-  PetscReal  start, best;          /* its first norm and its least */
+  PetscReal  best;                 /* its least norm */
   PetscInt   since_best;
+  PetscReal  start; /* norm where the preconditioner began, */
+  PetscInt   its;   /* and iterations since, of all attempts */
   PetscBool  stagnated;
   PetscReal  norm_best; /* of the residual of the column of Krylov.best */
   PetscReal  fraction;  /* of the way to the goal, for the progress shown */
@@ -191,12 +193,12 @@ static PetscErrorCode Watch(Krylov *k, PetscInt at, PetscInt it, PetscReal norm)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* iterations in all at the mean rate so far: to the goal of the column, where refinement takes them in parts */
-static PetscReal Predicted(const Column *w, PetscInt it, PetscReal norm)
+/* iterations to the goal at the mean rate of this preconditioner, those it has had included */
+static PetscReal Predicted(const Column *w, PetscReal norm)
 {
   const PetscReal target = PetscMin(w->target, w->goal);
 
-  return norm < w->start ? it * PetscLogReal(target / w->start) / PetscLogReal(norm / w->start)
+  return norm < w->start ? w->its * PetscLogReal(target / w->start) / PetscLogReal(norm / w->start)
                          : PETSC_MAX_REAL;
 }
 
@@ -206,21 +208,22 @@ static PetscErrorCode Test(Krylov *k, PetscInt at, PetscInt it, PetscReal norm, 
   Column *w = k->column + k->at[at];
 
   PetscFunctionBegin;
-  if (it == 0) w->start = norm;
+  if (it > 0) w->its++;
+  else if (w->its == 0) w->start = norm;
   if (it == 0 && w->factor > 0) w->target = w->factor * norm;
   if (PetscIsInfOrNanReal(norm)) *reason = KSP_DIVERGED_NANORINF;
-  else if (norm <= w->target) *reason = KSP_CONVERGED_RTOL;
   else if (norm < w->best) {
     w->best       = norm;
     w->since_best = 0;
+    if (norm <= w->target) *reason = KSP_CONVERGED_RTOL;
   } else if (++w->since_best > GRAM_SOLVE_PATIENCE) {
     w->stagnated = PETSC_TRUE;
     *reason      = KSP_DIVERGED_BREAKDOWN;
   }
   if (*reason) PetscFunctionReturn(PETSC_SUCCESS);
   if (it >= w->left) *reason = KSP_DIVERGED_ITS;
-  else if (it == GRAM_SOLVE_SLOW / 3 || it == 2 * GRAM_SOLVE_SLOW / 3) {
-    if (!k->slow && Predicted(w, it, norm) > GRAM_SOLVE_SLOW) PetscCall(GramPCLRVCanGrow(k->pc, &k->slow));
+  else if (it > 0 && (w->its == GRAM_SOLVE_SLOW / 3 || w->its == 2 * GRAM_SOLVE_SLOW / 3)) {
+    if (!k->slow && Predicted(w, norm) > GRAM_SOLVE_SLOW) PetscCall(GramPCLRVCanGrow(k->pc, &k->slow));
   }
   if (!*reason && k->slow) *reason = KSP_CONVERGED_ITS; /* those beside it wait for the better one too */
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -424,6 +427,7 @@ static PetscErrorCode Attempt(Krylov *k, PetscInt n, const PetscInt at[], Mat B,
   /* from where it is to where it was going, with a better preconditioner */
   PetscCall(GramPCLRVGrow(k->pc));
   k->ritz_of = 0;
+  for (PetscInt c = 0; c < k->n; c++) k->column[c].its = 0;
   for (PetscInt c = 0; c < n; c++) {
     if (k->column[at[c]].reason != KSP_CONVERGED_ITS) continue;
     slow[n_slow]            = at[c];
@@ -639,6 +643,8 @@ static PetscErrorCode Refine(Krylov *k, PetscInt *n, PetscInt at[])
       PetscCall(ColumnCopy(k->X, work[c], k->best, work[c]));
       w->norm_best = *now;
       w->factor    = 0;
+      PetscCall(PetscInfo(k->ksp, "refined: residual %g to %g of %g, next by %g\n", (double)before[c],
+                          (double)*now, (double)w->norm_b, (double)w->inner));
       if (*now <= PetscMax(w->goal, GramResidualFloor(k->residual, k->first + work[c]))) continue;
       if (!w->left) w->reason = KSP_DIVERGED_ITS;
       else if (pays) work[stay++] = work[c];
