@@ -44,9 +44,9 @@ BEST_FLAGS = "-march=native -ffast-math -mprefer-vector-width=512"
 EPS = 1e-6  # of KeOps' solver: it stops at |r|^2 < N EPS^2
 SAMPLED = 40  # rows that check a product
 
-# targets: how many times as fast as KeOps as shipped, and at its best; config: a solve, else one product
-Case = collections.namedtuple("Case", "name targets kernel dim length_scale precision rhs symmetric size config alpha",
-                              defaults=(0.2, "double", 1, True, None, None, 0.0))
+# targets: how many times as fast as KeOps as shipped, and at its best (None: none); config: a solve, else one product
+Case = collections.namedtuple("Case", "name targets kernel dim length_scale precision rhs symmetric size config alpha pc",
+                              defaults=(0.2, "double", 1, True, None, None, 0.0, "none"))
 CASES = [
     Case("fp64 gaussian d=3 square", (25, 6), "gaussian", 3),
     Case("fp64 gaussian d=3 rectangular", (14, 3.3), "gaussian", 3, symmetric=False),
@@ -58,6 +58,10 @@ CASES = [
     Case("fp64 gaussian d=3 rectangular, 16 rhs", None, "gaussian", 3, rhs=16, symmetric=False),
     Case("tutorial 1D solve", (25, 4.5), "gaussian", 1, 0.1, config="tutorial_1d", alpha=1.0),
     Case("tutorial 2D solve", (22, 4), "exponential", 2, 0.1, config="tutorial_2d", alpha=10.0),
+    Case("tutorial 1D solve, lrv", (300, None), "gaussian", 1, 0.1, config="tutorial_1d", alpha=1.0, pc="lrv"),
+    Case("tutorial 2D solve, lrv", None, "exponential", 2, 0.1, config="tutorial_2d", alpha=10.0, pc="lrv"),
+    Case("tutorial 2D solve, lrv, mixed", (60, None), "exponential", 2, 0.1, precision="mixed", config="tutorial_2d",
+         alpha=10.0, pc="lrv"),
 ]
 
 
@@ -102,7 +106,7 @@ class Gramarye:
         if case.config:
             self.arguments += ["-data_file", data_file(case), "-data_limit", case.size, "-kernel_type", case.kernel]
             self.arguments += ["-ridge_alpha", case.alpha, "-product_precision", case.precision]
-            self.arguments += ["-solve_method", "iterative", "-ksp_type", "cg", "-pc_type", "none"]
+            self.arguments += ["-solve_method", "iterative", "-ksp_type", "cg", "-pc_type", case.pc]
             self.arguments += ["-ksp_rtol", 0, "-ksp_atol", math.sqrt(case.size) * EPS, "-output_file", self.output]
             self.arguments += ["-target_file", "none", "-target_values", "none", "-target_grid", "none"]
             self.config_file = ROOT / "configs" / f"{case.config}.yaml"
@@ -307,7 +311,8 @@ def describe(args, sides):
 NOTES = """\
 seconds: median of the rounds, spread their range; pairs are N^2 a product, whatever is mirrored and however many rhs.
 error: of a product max|y - y_ref| / max|y_ref| on sampled rows; of a solve |b - A x| / |b|, recomputed in double.
-A solve ends at |r| < sqrt(N) 1e-6 on both sides, which is KeOps' rule, with no preconditioner. gramarye's time is
+A solve ends at |r| < sqrt(N) 1e-6 on both sides, which is KeOps' rule; KeOps has no preconditioner, nor has gramarye but
+where its case says lrv; error has to be no larger than KeOps'. gramarye's time is
 run.seconds_total: reading the file, sorting the points, the iterations and the products that certify the residual;
 its products are those of the iterations. KeOps' time is that of LazyTensor.solve on arrays in memory.
 """
@@ -333,7 +338,7 @@ def summarize(case, samples, errors):
         if name != "gramarye":
             several = ratios(samples, name)
             entry.update(ratio=statistics.median(several), ratio_min=min(several), ratio_max=max(several))
-            if case.targets:
+            if case.targets and case.targets["best" in name]:
                 entry["target"] = case.targets["best" in name]
                 entry["passed"] = entry["ratio"] >= entry["target"]
     return summary

@@ -160,19 +160,21 @@ static PetscReal Iterations(PetscReal ratio)
   return PetscLogReal(2 / ITS_TO) / PetscLogReal(x + PetscSqrtReal(x * x - 1));
 }
 
-/* What is known of the residual at r columns: an estimate of its largest eigenvalue, and as which power of r it falls. */
+/* What is known of the residual at r columns: an estimate of its largest eigenvalue, or a bound of its trace where there is
+   one, and as which power of r it falls. */
 typedef struct {
   PetscInt  r;
   PetscReal lambda, power;
 } Decay;
 
-static PetscErrorCode DecayUpdate(LRV *lrv, Decay *d)
+static PetscErrorCode DecayUpdate(LRV *lrv, PetscReal trace, Decay *d)
 {
   const Decay before = *d;
 
   PetscFunctionBegin;
   d->r = lrv->r;
-  PetscCall(GramPivCholEstimate(lrv->chol, lrv->r, &d->lambda));
+  if (trace > 0) d->lambda = trace;
+  else PetscCall(GramPivCholEstimate(lrv->chol, lrv->r, &d->lambda));
   PetscCall(PetscInfo(lrv->A, "lrv: rank %" PetscInt_FMT ", largest eigenvalue left %g\n", lrv->r,
                       (double)d->lambda));
   d->power =
@@ -242,15 +244,15 @@ static PetscErrorCode Choose(LRV *lrv)
   PetscCall(GramPivCholReserve(lrv->chol, PetscMax(rank, PetscMin(2 * lrv->cap_r, RANK_MOST))));
   while (on) {
     const PetscBool cheap = (PetscBool)(LowRankCost(rank) <= CHEAP * ProductCost(lrv));
+    const PetscReal trace = lrv->rank >= 0 ? 0 : (cheap ? NEGLIGIBLE : 0.01) * lrv->alpha;
 
-    PetscCall(
-        GramPivCholGrow(lrv->chol, rank, lrv->rank >= 0 ? 0 : (cheap ? NEGLIGIBLE : 0.01) * lrv->alpha));
+    PetscCall(GramPivCholGrow(lrv->chol, rank, trace));
     PetscCall(GramPivCholGetFactor(lrv->chol, &reached, NULL, NULL));
     PetscCall(GramPivCholGetNumericalRank(lrv->chol, &exhausted));
     if (exhausted >= 0)
       lrv->alpha = PetscMax(lrv->alpha, ALPHA_LEAST * lrv->N * PetscSqr(lrv->kernel.amplitude));
     lrv->r = PetscMin(rank, reached);
-    PetscCall(DecayUpdate(lrv, &d));
+    PetscCall(DecayUpdate(lrv, lrv->r < rank && exhausted < 0 ? trace : 0, &d));
     if (lrv->rank >= 0 || lrv->r < rank) break;
     rank = NextRank(lrv, lrv->r);
     PetscCall(GoOn(lrv, &d, rank, &on));

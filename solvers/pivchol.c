@@ -362,7 +362,7 @@ static PetscErrorCode Sample(GramPivChol p, PetscInt r, PetscInt count, const Pe
 {
   const PetscReal one = 1;
   PetscReal      *R; /* [count][CHUNK]: columns of the residual, which is symmetric */
-  PetscBLASInt    n, m, b = ROUND, ldR = CHUNK;
+  PetscBLASInt    n, m, b = ROUND, ldR = CHUNK, one_step = 1;
 
   PetscFunctionBegin;
   PetscCall(PetscBLASIntCast(count, &n));
@@ -377,8 +377,8 @@ static PetscErrorCode Sample(GramPivChol p, PetscInt r, PetscInt count, const Pe
 
       for (PetscInt k = 0; k < m; k++) {
         if (row + k < p->start || row + k >= p->start + p->n_local) x[k] = 0; /* another rank's */
-        magnitudes[q] += PetscAbsReal(x[k]);
       }
+      magnitudes[q] += BLASasum_(&m, x, &one_step);
     }
     PetscCallBLAS("BLASsyrk", BLASsyrk_("L", "T", &n, &m, &one, R, &ldR, &one, G, &b));
   }
