@@ -13,8 +13,7 @@
 #define RANK_FIRST     16
 #define RANK_LEAST     128
 #define RANK_MOST      4000
-#define ROUGH          3 /* 2 nu of the smoothest kernel that starts with half the rank */
-#define ROUGH_DIM      3 /* and in how many coordinates at most */
+#define ROUGH_DIM      3 /* coordinates up to which Matern kernels start with half the rank */
 #define NEIGHBORS      30
 #define NEIGHBORS_MOST 120
 #define FAR_DIM        7 /* coordinates from which neighbours are far, and columns do more */
@@ -95,7 +94,7 @@ static PetscErrorCode PCDestroy_LRV(PC pc)
 static PetscInt FirstRank(const GramKernel *kernel, PetscInt n)
 {
   const PetscInt  twonu = GramRadialGetInfo(kernel->radial)->twonu;
-  const PetscBool rough = (PetscBool)(0 < twonu && twonu <= ROUGH && kernel->dim <= ROUGH_DIM);
+  const PetscBool rough = (PetscBool)(0 < twonu && kernel->dim <= ROUGH_DIM);
   const PetscReal share = rough ? 2 : kernel->dim >= FAR_DIM ? 8 : 4;
 
   return PetscMax(RANK_LEAST, PetscMin(RANK_MOST, (PetscInt)(share * PetscSqrtReal((PetscReal)n))));
