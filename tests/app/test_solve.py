@@ -250,6 +250,10 @@ def preconditioner(args, folder):
         g.close(f"{what}: coefficients", m["coefficients"], reference["coefficients"], 2e-11 * CONDITION)
         g.check(m["run@pc"] == "lrv" and m["run@pc_rank"] > 0, f"{what}: {m['run@pc']} of rank {m['run@pc_rank']}")
         g.check(f"lrv, rank {m['run@pc_rank']}, {m['run@pc_neighbors']} neighbours" in r.out, f"{what}: said {r.out}")
+        g.check(0 < m["run@eigenvalue_min"] <= m["run@eigenvalue_max"] < 100 and "spectrum" in r.out,
+                f"{what}: eigenvalues {m['run@eigenvalue_min']} ... {m['run@eigenvalue_max']}, said {r.out}")
+        g.check(m["run@pc_alpha"] == 0.01 and m["run@numerical_rank"] == -1,
+                f"{what}: alpha of M {m['run@pc_alpha']}, numerical rank {m['run@numerical_rank']}")
         iterations = iterations or m["run@iterations"]
         g.check(m["run@iterations"] < plain["run@iterations"], f"{what}: {m['run@iterations']} iterations")
         g.check(product or abs(m["run@iterations"] - iterations) <= 2, f"{what}: {m['run@iterations']} iterations")
@@ -258,6 +262,43 @@ def preconditioner(args, folder):
     g.check(m is None or m["run@pc"] == "none", "reproducible: not pc none by default")
 
 
-TESTS = [ranks, predict, grid, sphere, not_converged, singular, products, precision, mixed, krylov, preconditioner]
+def columns(args, folder):
+    """40 right-hand sides, among them zeros, tiny and huge ones: together, in two panels, as alone by another method."""
+    y = np.random.default_rng(4).standard_normal((N, 40)) * 10.0 ** np.arange(-20, 20)
+    y[:, 7] = 0
+    y[:, 1] = np.cos(X[:, 0]) * 1e-19  # smooth: fewer iterations than the others
+    g.write(os.path.join(folder, "many.h5"), x=X, y=y)
+    problem = {"data": dict(file="many.h5"), "target": None, "solve_method": "iterative", "ksp": dict(rtol=1e-9)}
+    alone, _ = solve(args, folder, "40 columns, fcg", {**problem, "ksp": dict(type="fcg", rtol=1e-9)})
+    for n, pc, product in (1, "none", None), (3, "lrv", None), (2, "lrv", {"precision": "mixed"}):
+        what = f"40 columns, pc {pc}, product {product} on {n} ranks"
+        m, _ = solve(args, folder, what, {**problem, "pc": dict(type=pc), "product": product}, n)
+        if m is None or alone is None:
+            continue
+        honest(what, m, y)
+        scale = np.abs(y).max(0) + (np.abs(y).max(0) == 0)
+        g.close(f"{what}: coefficients", m["coefficients"] / scale, alone["coefficients"] / scale, 2e-9 * CONDITION)
+        g.check(not m["coefficients"][:, 7].any(), f"{what}: coefficients of zero")
+        g.check(pc == "lrv" or abs(m["run@iterations"] / alone["run@iterations"] - 1) < 0.1,
+                f"{what}: {m['run@iterations']} products, {alone['run@iterations']} one after the other")
+
+
+def exhausted(args, folder):
+    """A ridge lost in the rounding of a singular K: named with the numerical rank, on any number of ranks."""
+    x = np.linspace(0, 1, 500).reshape(-1, 1)
+    g.write(os.path.join(folder, "smooth.h5"), x=x, y=np.sin(3 * x[:, 0]))
+    for n in 1, 2:
+        what = f"alpha 1e-13 on {n} ranks"
+        m, r = solve(args, folder, what, {
+            "data": dict(file="smooth.h5"), "target": None, "ridge": dict(alpha=1e-13), "solve_method": "iterative",
+            "kernel": dict(type="gaussian", length_scale=0.5), "pc": None, "ksp": dict(rtol=1e-7)}, n)
+        if m:
+            rank = m["run@numerical_rank"]
+            g.check(8 <= rank <= 20 and m["run@pc_alpha"] == 500e-13, f"{what}: rank {rank}, alpha {m['run@pc_alpha']}")
+            g.check(any(f"numerical rank {rank} of 500" in line and "5.0e-11" in line for line in r.err),
+                    f"{what}: said {r.err}")
+
+
+TESTS = [ranks, predict, grid, sphere, not_converged, singular, products, precision, mixed, krylov, preconditioner, columns, exhausted]
 
 g.main(__doc__, TESTS, {"data.h5": dict(x=X, y=F(X), y1=F(X)[:, 0]), "target.h5": dict(x=T, y=F(T), y1=F(T)[:, 0])})

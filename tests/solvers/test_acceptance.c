@@ -151,10 +151,12 @@ static PetscErrorCode Solve(MPI_Comm comm, const Case *c, GramPrecision precisio
 static PetscErrorCode Plain(const Case *c, PetscInt iterations)
 {
   char       most[16];
+  PetscBool  chosen;
   GramReport report;
 
   PetscFunctionBegin;
-  if (iterations <= 3) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscOptionsHasName(NULL, NULL, "-pc_type", &chosen)); /* to look at other preconditioners */
+  if (chosen || iterations <= 3) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(PetscSNPrintf(most, sizeof most, "%d", (int)iterations - 3));
   PetscCall(PetscOptionsSetValue(NULL, "-pc_type", "none"));
   PetscCall(PetscOptionsSetValue(NULL, "-ksp_max_it", most));
