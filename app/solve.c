@@ -1,6 +1,7 @@
 /* gramarye solve: fit (K(X, X) + alpha I) a = y, predict where asked, write the model. */
 #include <string.h>
 
+#include "lrv.h"
 #include "result.h"
 #include "solve.h"
 #include "verbs.h"
@@ -36,10 +37,10 @@ static PetscErrorCode SkippedFraction(Mat A, PetscReal *fraction)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* 1e-13 trace(K): a ridge below is lost in the rounding of K where K is singular (lrv.h) */
+/* a ridge below is lost in the rounding of K where K is singular */
 static PetscReal LeastAlpha(const GramModel *model)
 {
-  return 1e-13 * (PetscReal)model->n * model->kernel.amplitude * model->kernel.amplitude;
+  return GRAM_LRV_ALPHA_LEAST * (PetscReal)model->n * model->kernel.amplitude * model->kernel.amplitude;
 }
 
 /* what a user can do about each reason of not converging */
@@ -64,11 +65,8 @@ static PetscErrorCode Remedy(const GramModel *model, const char *reason, char te
 static PetscErrorCode SummarizeSpectrum(MPI_Comm comm, const GramModel *model, const GramRun *run)
 {
   PetscFunctionBegin;
-  if (run->eigenvalue_min <= 0)
-    PetscCall(GramSay(comm, "spectrum", "of the preconditioned matrix %.3g ... %.3g: not positive definite",
-                      (double)run->eigenvalue_min, (double)run->eigenvalue_max));
-  else if (!PetscIsNanReal(run->eigenvalue_min))
-    PetscCall(GramSay(comm, "spectrum", "of the preconditioned matrix %.3g ... %.3g, condition %.3g",
+  if (!PetscIsNanReal(run->eigenvalue_min))
+    PetscCall(GramSay(comm, "spectrum", "preconditioned, %.3g ... %.3g at least: condition %.3g or more",
                       (double)run->eigenvalue_min, (double)run->eigenvalue_max,
                       (double)(run->eigenvalue_max / run->eigenvalue_min)));
   if (run->numerical_rank < 0 || run->numerical_rank >= model->n) PetscFunctionReturn(PETSC_SUCCESS);

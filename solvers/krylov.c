@@ -7,14 +7,17 @@
 #include "pcg.h"
 #include "progress.h"
 
-#define RESTARTS      5    /* of a KSP whose recursion lost touch with the residual */
-#define REFINE_BY     1e-2 /* how much one refinement asks of products that are less than true, at most */
-#define SAFE          4    /* times what they are expected to reach */
-#define ADMISSIBLE    3    /* times their error has to be below the least eigenvalue */
-#define UNIT_FLOAT    6e-8 /* unit roundoff of float */
-#define SAMPLED       8    /* rows */
-#define CHUNK         256  /* columns of them at once */
-#define INVERSE_STEPS 8    /* of the power method on M^-1 */
+#define RESTARTS      5       /* of a KSP whose recursion lost touch with the residual */
+#define REFINE_BY     1e-2    /* how much one refinement asks of products that are less than true, at most */
+#define SAFE          4       /* times what they are expected to reach */
+#define ADMISSIBLE    3       /* times their error has to be below the least eigenvalue */
+#define UNIT_FLOAT    6e-8    /* unit roundoff of float */
+#define SAMPLED       8       /* rows */
+#define CHUNK         256     /* columns of them at once */
+#define INVERSE_STEPS 8       /* of the power method on M^-1 */
+#define RITZ_MOST     1000000 /* iterations for whose coefficients PETSc takes memory at once */
+#define LOOK          100     /* iterations without progress after which x is looked at */
+#define PANEL         (GRAM_PANEL - 1) /* columns at once: the first product takes ones along */
 
 /* A right-hand side on its way. */
 typedef struct {
@@ -96,7 +99,7 @@ PetscErrorCode GramKrylovCreate(Mat A, KSP *ksp)
   PetscCall(PetscOptionsHasName(NULL, NULL, "-ksp_norm_type", &chosen));
   if (!chosen) PetscCall(DefaultNorm(*ksp));
   PetscCall(PetscObjectTypeCompare((PetscObject)*ksp, KSPCG, &cg));
-  if (cg) PetscCall(KSPSetComputeSingularValues(*ksp, PETSC_TRUE));
+  if (cg && max_it <= RITZ_MOST) PetscCall(KSPSetComputeSingularValues(*ksp, PETSC_TRUE));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -202,10 +205,31 @@ static PetscReal Predicted(const Column *w, PetscReal norm)
                          : PETSC_MAX_REAL;
 }
 
+/* Is norm below what rounding of the iterate leaves of a residual? Then more iterations are no use. */
+static PetscErrorCode AtFloor(Krylov *k, PetscInt at, PetscReal norm, PetscBool *floor)
+{
+  PetscReal norm_A, norm_x;
+  Vec       x;
+
+  PetscFunctionBegin;
+  PetscCall(GramResidualNormA(k->residual, &norm_A));
+  if (k->X_at) {
+    PetscCall(MatDenseGetColumnVecRead(k->X_at, at, &x));
+    PetscCall(VecNorm(x, NORM_2, &norm_x));
+    PetscCall(MatDenseRestoreColumnVecRead(k->X_at, at, &x));
+  } else {
+    PetscCall(KSPBuildSolution(k->ksp, NULL, &x));
+    PetscCall(VecNorm(x, NORM_2, &norm_x));
+  }
+  *floor = (PetscBool)(norm <= PETSC_MACHINE_EPSILON * norm_A * norm_x && !PetscIsInfOrNanReal(norm_x));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* PETSc's own test, and patience that ends. */
 static PetscErrorCode Test(Krylov *k, PetscInt at, PetscInt it, PetscReal norm, KSPConvergedReason *reason)
 {
-  Column *w = k->column + k->at[at];
+  Column   *w     = k->column + k->at[at];
+  PetscBool floor = PETSC_FALSE;
 
   PetscFunctionBegin;
   if (it > 0) w->its++;
@@ -219,11 +243,15 @@ static PetscErrorCode Test(Krylov *k, PetscInt at, PetscInt it, PetscReal norm, 
   } else if (++w->since_best > GRAM_SOLVE_PATIENCE) {
     w->stagnated = PETSC_TRUE;
     *reason      = KSP_DIVERGED_BREAKDOWN;
+  } else if (w->since_best % LOOK == 0) {
+    PetscCall(AtFloor(k, at, norm, &floor));
+    if (floor) *reason = KSP_CONVERGED_HAPPY_BREAKDOWN;
   }
   if (*reason) PetscFunctionReturn(PETSC_SUCCESS);
   if (it >= w->left) *reason = KSP_DIVERGED_ITS;
   else if (it > 0 && (w->its == GRAM_SOLVE_SLOW / 3 || w->its == 2 * GRAM_SOLVE_SLOW / 3)) {
-    if (!k->slow && Predicted(w, norm) > GRAM_SOLVE_SLOW) PetscCall(GramPCLRVCanGrow(k->pc, &k->slow));
+    if (!k->slow && Predicted(w, norm) > GRAM_SOLVE_SLOW && w->left - it > GRAM_SOLVE_SLOW / 3)
+      PetscCall(GramPCLRVCanGrow(k->pc, &k->slow));
   }
   if (!*reason && k->slow) *reason = KSP_CONVERGED_ITS; /* those beside it wait for the better one too */
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -341,6 +369,8 @@ static PetscErrorCode AttemptKSP(Krylov *k, Mat B, Mat X, PetscBool from_x)
   Vec          b, x;
 
   PetscFunctionBegin;
+  w->reason = KSP_DIVERGED_ITS;
+  if (!w->left) PetscFunctionReturn(PETSC_SUCCESS); /* cg would store a coefficient all the same */
   PetscCall(KSPSetTolerances(k->ksp, PETSC_DEFAULT, PETSC_DEFAULT, PETSC_DEFAULT, w->left));
   PetscCall(KSPSetInitialGuessNonzero(k->ksp, from_x));
   PetscCall(KSPGetOperators(k->ksp, &A, NULL));
@@ -426,7 +456,8 @@ static PetscErrorCode Attempt(Krylov *k, PetscInt n, const PetscInt at[], Mat B,
 
   /* from where it is to where it was going, with a better preconditioner */
   PetscCall(GramPCLRVGrow(k->pc));
-  k->ritz_of = 0;
+  k->ritz_of                = 0;
+  k->report->eigenvalue_min = k->report->eigenvalue_max = NAN;
   for (PetscInt c = 0; c < k->n; c++) k->column[c].its = 0;
   for (PetscInt c = 0; c < n; c++) {
     if (k->column[at[c]].reason != KSP_CONVERGED_ITS) continue;
@@ -508,8 +539,8 @@ static PetscErrorCode LeastEigenvalue(Mat A, PC pc, PetscReal *least)
 
 /*
   Is float good for this system? Refinement gains about ||dK|| / lambda_min a step, dK the error of the entries; lambda_min
-  is that of M, the approximation of A at hand, and of alpha at least. Where that is too much, double from the start; where
-  it is little, a step asks for more than REFINE_BY. Other preconditioners: refinement will tell.
+  is that of M, the approximation of A at hand, and alpha at least. Where that is too much, double from the start; where it is
+  little, a step asks for more than REFINE_BY. Other preconditioners know only alpha: refinement will tell.
 */
 static PetscErrorCode Admit(Krylov *k)
 {
@@ -524,14 +555,14 @@ static PetscErrorCode Admit(Krylov *k)
   PetscCall(KSPGetOperators(k->ksp, &A, NULL));
   PetscCall(GramMatGetPrecision(A, &precision));
   PetscCall(PetscObjectTypeCompare((PetscObject)k->pc, "lrv", &lrv));
-  if (!k->refine || !lrv || precision == GRAM_DOUBLE) PetscFunctionReturn(PETSC_SUCCESS);
+  if (!k->refine || precision == GRAM_DOUBLE) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(FloatError(A, &error));
-  PetscCall(LeastEigenvalue(A, k->pc, &least));
+  if (lrv) PetscCall(LeastEigenvalue(A, k->pc, &least));
   PetscCall(GramMatGetKernel(A, &kernel));
   least = PetscMax(least, kernel.alpha);
   PetscCall(
       PetscInfo(k->ksp, "float entries: error %g, least eigenvalue %g\n", (double)error, (double)least));
-  if (ADMISSIBLE * error > least) k->refine = PETSC_FALSE;
+  if (lrv && ADMISSIBLE * error > least) k->refine = PETSC_FALSE;
   else k->inner = PetscMin(REFINE_BY, SAFE * error / least);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -646,8 +677,10 @@ static PetscErrorCode Refine(Krylov *k, PetscInt *n, PetscInt at[])
       PetscCall(PetscInfo(k->ksp, "refined: residual %g to %g of %g, next by %g\n", (double)before[c],
                           (double)*now, (double)w->norm_b, (double)w->inner));
       if (*now <= PetscMax(w->goal, GramResidualFloor(k->residual, k->first + work[c]))) continue;
-      if (!w->left) w->reason = KSP_DIVERGED_ITS;
-      else if (pays) work[stay++] = work[c];
+      if (!w->left) {
+        w->reason    = KSP_DIVERGED_ITS;
+        w->stagnated = PETSC_FALSE;
+      } else if (pays) work[stay++] = work[c];
       else at[(*n)++] = work[c];
     }
     n_work = stay;
@@ -663,7 +696,8 @@ static PetscErrorCode TakeBest(Krylov *k, PetscInt n, const PetscInt at[])
 
   PetscFunctionBegin;
   for (PetscInt c = 0; c < n; c++) {
-    if (*Now(k, at[c]) <= k->column[at[c]].norm_best) continue; /* not so NaN */
+    if (*Now(k, at[c]) <= PetscMax(k->column[at[c]].goal, k->column[at[c]].norm_best))
+      continue; /* not so NaN */
     norm[n_worse]    = *Now(k, at[c]);
     norm_x[n_worse]  = *NormX(k, at[c]);
     worse[n_worse++] = at[c];
@@ -706,7 +740,8 @@ static PetscErrorCode Iterate(Krylov *k, PetscInt n, const PetscInt at[], PetscI
       Column         *w   = k->column + work[c];
       const PetscReal now = *Now(k, work[c]);
 
-      if (w->reason < 0 || now <= w->goal || !(now <= before[c] / 2)) continue;
+      if (w->reason < 0 || !(now <= before[c] / 2)) continue;
+      if (now <= PetscMax(w->goal, GramResidualFloor(k->residual, k->first + work[c]))) continue;
       w->target *= 0.5 * w->goal / now; /* the KSP may watch another norm: ask it for as much less */
       before[stay] = now;
       work[stay++] = work[c];
@@ -813,6 +848,7 @@ PetscErrorCode GramKrylovSolve(KSP ksp, PetscBool refine, Mat B, const PetscReal
   PetscInt     max_it;
   KSPNormType  norm;
   GramSchedule schedule;
+  PetscBool    some = PETSC_FALSE; /* column is not zero */
   PetscScalar *b, *x;
 
   PetscFunctionBegin;
@@ -821,17 +857,22 @@ PetscErrorCode GramKrylovSolve(KSP ksp, PetscBool refine, Mat B, const PetscReal
   PetscCall(KSPGetNormType(ksp, &norm));
   PetscCall(PetscObjectTypeCompare((PetscObject)ksp, KSPCG, &k.ritz));
   PetscCall(GramScheduleFromOptions(PetscObjectComm((PetscObject)ksp), &schedule));
-  k.batched = (PetscBool)(k.ritz && norm == KSP_NORM_UNPRECONDITIONED && !schedule.reproducible);
+  k.batched = (PetscBool)(k.ritz && norm == KSP_NORM_UNPRECONDITIONED && !schedule.reproducible &&
+                          !ksp->numbermonitors);
+  k.ritz    = (PetscBool)(k.ritz && max_it <= RITZ_MOST);
   PetscCall(KSPMonitorSet(ksp, MonitorKSP, &k, NULL));
   PetscCall(KSPSetConvergenceTest(ksp, ConvergedKSP, &k, NULL));
-  PetscCall(KSPSetUp(ksp));
+  for (PetscInt c = 0; c < k.q; c++) some = (PetscBool)(some || residual->b[c] > 0);
   PetscCall(GramProgressBegin("solve", 0));
-  PetscCall(Admit(&k));
-  if (refine && !k.refine) PetscCall(TakeTrueOperator(&k));
+  if (some && max_it > 0) {
+    PetscCall(KSPSetUp(ksp));
+    PetscCall(Admit(&k));
+    if (refine && !k.refine) PetscCall(TakeTrueOperator(&k));
+  }
   PetscCall(MatDenseGetArray(B, &b));
   PetscCall(MatDenseGetArray(X, &x));
   for (k.first = 0; k.first < k.q; k.first += k.n) {
-    k.n = PetscMin(GRAM_PANEL, k.q - k.first);
+    k.n = PetscMin(PANEL, k.q - k.first);
     PetscCall(PetscCalloc1(k.n, &k.column));
     for (PetscInt c = 0; c < k.n; c++) k.column[c].goal = goal[k.first + c];
     PetscCall(ViewCreate(&k, B, b, &k.B));

@@ -31,7 +31,7 @@ PetscErrorCode GramKrylovCheck(KSP ksp);
   @param[out]    report   iterations, exact_from, history, pc..., eigenvalues; reason: why the first column that
                           missed its goal ended, "" where none did or none can do better
 
-  GramSolve() says what is done, solve.h what report holds. Columns go through it GRAM_PANEL at once. Conjugate gradients
+  GramSolve() says what is done, solve.h what report holds. Columns go through it in panels. Conjugate gradients
   on the unpreconditioned norm solve them together (pcg.h), other methods one after the other, as do reproducible
   products, whose sums take PETSc's vectors.
 **/

@@ -18,7 +18,6 @@
 #define NEIGHBORS_MOST 120
 #define FAR_DIM        7 /* coordinates from which neighbours are far, and columns do more */
 #define FAR_NEIGHBORS  10
-#define ALPHA_LEAST    1e-13 /* of k(x, x): what rounding leaves of a ridge; of trace(K) where K is exhausted */
 #define OPTION_MOST    40000 /* r^2 has to be a number of MPI and BLAS */
 #define PIVOT_SHARE    1e-5  /* of the least pivot, at pivots */
 #define TWICE_FROM     2e7   /* kappa^2 from which Cholesky QR needs a second pass: sqrt(0.1 / u) */
@@ -105,10 +104,11 @@ static PetscInt FirstNeighbors(const GramKernel *kernel)
   return kernel->dim >= FAR_DIM ? FAR_NEIGHBORS : NEIGHBORS;
 }
 
-/* F, W and the vectors of G in its making: of n rows */
+/* F, W and the vectors of G in its making, of n rows; C and what one rank factors with it */
 static PetscLogDouble Bytes(PetscInt n, PetscInt r, PetscInt m)
 {
-  return (PetscLogDouble)n * ((m ? 24.0 : 16.0) * (PetscLogDouble)r + 16.0 * (PetscLogDouble)(m + 1));
+  return (PetscLogDouble)n * ((m ? 24.0 : 16.0) * (PetscLogDouble)r + 16.0 * (PetscLogDouble)(m + 1)) +
+         16.0 * (PetscLogDouble)r * (PetscLogDouble)r;
 }
 
 static PetscErrorCode Fits(const LRV *lrv, PetscInt r, PetscBool *fits)
@@ -249,7 +249,7 @@ static PetscErrorCode Choose(LRV *lrv)
     PetscCall(GramPivCholGetFactor(lrv->chol, &reached, NULL, NULL));
     PetscCall(GramPivCholGetNumericalRank(lrv->chol, &exhausted));
     if (exhausted >= 0)
-      lrv->alpha = PetscMax(lrv->alpha, ALPHA_LEAST * lrv->N * PetscSqr(lrv->kernel.amplitude));
+      lrv->alpha = PetscMax(lrv->alpha, GRAM_LRV_ALPHA_LEAST * lrv->N * PetscSqr(lrv->kernel.amplitude));
     lrv->r = PetscMin(rank, reached);
     PetscCall(DecayUpdate(lrv, lrv->r < rank && exhausted < 0 ? trace : 0, &d));
     if (lrv->rank >= 0 || lrv->r < rank) break;
@@ -262,7 +262,7 @@ static PetscErrorCode Choose(LRV *lrv)
   else if (lrv->grown) lrv->m = lrv->cap_m;
   else lrv->m = AloneCost(lrv, lrv->r, d.lambda) <= LocalCost(lrv, lrv->r) ? 0 : lrv->cap_m;
   lrv->m     = PetscMin(lrv->m, lrv->N - 1);
-  lrv->error = lrv->m ? PETSC_INFINITY : d.lambda / lrv->alpha;
+  lrv->error = lrv->m ? PETSC_INFINITY : (d.lambda + lrv->alpha - lrv->kernel.alpha) / lrv->alpha;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -406,7 +406,7 @@ static PetscErrorCode PCSetUp_LRV(PC pc)
   PetscCall(GramMatGetPoints(lrv->A, &points));
   PetscCall(MatGetSize(lrv->A, &lrv->N, NULL));
   PetscCall(MatGetLocalSize(lrv->A, &lrv->n, NULL));
-  lrv->alpha = PetscMax(lrv->kernel.alpha, ALPHA_LEAST * PetscSqr(lrv->kernel.amplitude));
+  lrv->alpha = PetscMax(lrv->kernel.alpha, GRAM_LRV_ALPHA_LEAST * PetscSqr(lrv->kernel.amplitude));
   if (!lrv->cap_r) {
     lrv->cap_r = FirstRank(&lrv->kernel, lrv->N);
     lrv->cap_m = FirstNeighbors(&lrv->kernel);
@@ -551,32 +551,21 @@ static PetscErrorCode NumberOrAuto(MPI_Comm comm, const char *key, const char *t
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* -pc_lrv_rank and -pc_lrv_neighbors, -1 for auto */
-static PetscErrorCode ColumnsAndNeighbors(PetscOptionItems *PetscOptionsObject, MPI_Comm comm, PetscInt *r,
-                                          PetscInt *m)
+static PetscErrorCode PCSetFromOptions_LRV(PC pc, PetscOptionItems *PetscOptionsObject)
 {
+  LRV *lrv      = (LRV *)pc->data;
   char rank[32] = "auto", neighbors[32] = "auto";
 
   PetscFunctionBegin;
+  PetscOptionsHeadBegin(PetscOptionsObject, "Low rank and local residual");
   PetscCall(PetscOptionsString("-pc_lrv_rank", "Columns of the low-rank part: auto or a number",
                                "GramPCRegister", rank, rank, sizeof rank, NULL));
   PetscCall(PetscOptionsString("-pc_lrv_neighbors",
                                "Neighbours of a point in the sparse part: auto or a number", "GramPCRegister",
                                neighbors, neighbors, sizeof neighbors, NULL));
-  PetscCall(NumberOrAuto(comm, "pc.lrv_rank", rank, r));
-  PetscCall(NumberOrAuto(comm, "pc.lrv_neighbors", neighbors, m));
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
-static PetscErrorCode PCSetFromOptions_LRV(PC pc, PetscOptionItems *PetscOptionsObject)
-{
-  LRV *lrv = (LRV *)pc->data;
-
-  PetscFunctionBegin;
-  PetscOptionsHeadBegin(PetscOptionsObject, "Low rank and local residual");
-  PetscCall(
-      ColumnsAndNeighbors(PetscOptionsObject, PetscObjectComm((PetscObject)pc), &lrv->rank, &lrv->neighbors));
   PetscOptionsHeadEnd();
+  PetscCall(NumberOrAuto(PetscObjectComm((PetscObject)pc), "pc.lrv_rank", rank, &lrv->rank));
+  PetscCall(NumberOrAuto(PetscObjectComm((PetscObject)pc), "pc.lrv_neighbors", neighbors, &lrv->neighbors));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -584,7 +573,8 @@ static PetscLogDouble KeptBytes(const LRV *lrv)
 {
   const PetscLogDouble columns = (PetscLogDouble)lrv->r * (lrv->owned ? 2 : 1);
 
-  return (PetscLogDouble)lrv->N * (8.0 * columns + (lrv->m ? 12.0 * (PetscLogDouble)(lrv->m + 1) : 0));
+  return (PetscLogDouble)lrv->N * (8.0 * columns + (lrv->m ? 12.0 * (PetscLogDouble)(lrv->m + 1) : 0)) +
+         (lrv->T ? 8.0 * (PetscLogDouble)lrv->r * (PetscLogDouble)lrv->r : 0);
 }
 
 static PetscErrorCode PCView_LRV(PC pc, PetscViewer viewer)
@@ -646,7 +636,8 @@ static PetscErrorCode Growth(const LRV *lrv, PetscInt *r, PetscInt *m)
 /* Where the columns have all there is of K, and alpha is lost in rounding, nothing helps. */
 static PetscBool Exhausted(const LRV *lrv)
 {
-  return (PetscBool)(lrv->alpha > PetscMax(lrv->kernel.alpha, ALPHA_LEAST * PetscSqr(lrv->kernel.amplitude)));
+  return (PetscBool)(lrv->alpha >
+                     PetscMax(lrv->kernel.alpha, GRAM_LRV_ALPHA_LEAST * PetscSqr(lrv->kernel.amplitude)));
 }
 
 /* neighbours where m = 0 was chosen, and there can be some */
@@ -688,13 +679,14 @@ PetscErrorCode GramPCLRVGetInfo(PC pc, GramLRVInfo *info)
   const LRV *lrv = (LRV *)pc->data;
 
   PetscFunctionBegin;
-  *info = (GramLRVInfo){.rank      = lrv->r,
-                        .neighbors = lrv->m,
-                        .alpha     = lrv->alpha,
-                        .logdet    = lrv->logdet,
-                        .error     = lrv->error,
-                        .seconds   = lrv->seconds};
-  PetscCall(GramPivCholGetNumericalRank(lrv->chol, &info->numerical_rank));
+  *info                = (GramLRVInfo){.rank      = lrv->r,
+                                       .neighbors = lrv->m,
+                                       .alpha     = lrv->alpha,
+                                       .logdet    = lrv->logdet,
+                                       .error     = lrv->error,
+                                       .seconds   = lrv->seconds};
+  info->numerical_rank = -1;
+  if (lrv->chol) PetscCall(GramPivCholGetNumericalRank(lrv->chol, &info->numerical_rank));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -702,12 +694,14 @@ PetscErrorCode GramPCLRVBytes(MPI_Comm comm, const GramKernel *kernel, PetscInt 
 {
   PetscMPIInt ranks;
   PetscInt    r, m;
+  char        rank[32] = "auto", neighbors[32] = "auto";
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_size(comm, &ranks));
-  PetscOptionsBegin(comm, NULL, "Low rank and local residual", NULL);
-  PetscCall(ColumnsAndNeighbors(PetscOptionsObject, comm, &r, &m));
-  PetscOptionsEnd();
+  PetscCall(PetscOptionsGetString(NULL, NULL, "-pc_lrv_rank", rank, sizeof rank, NULL));
+  PetscCall(PetscOptionsGetString(NULL, NULL, "-pc_lrv_neighbors", neighbors, sizeof neighbors, NULL));
+  PetscCall(NumberOrAuto(comm, "pc.lrv_rank", rank, &r));
+  PetscCall(NumberOrAuto(comm, "pc.lrv_neighbors", neighbors, &m));
   if (r < 0) r = FirstRank(kernel, n);
   if (m < 0) m = FirstNeighbors(kernel);
   *bytes = Bytes(n / ranks + 1, PetscMin(r, n), PetscMin(m, n - 1));

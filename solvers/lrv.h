@@ -5,6 +5,9 @@
 
 #include "gram_mat.h"
 
+/* A ridge below this times k(x, x) is lost in rounding; below this times trace(K), where K is numerically singular. */
+#define GRAM_LRV_ALPHA_LEAST 1e-13
+
 /**
   GramPCRegister - Make -pc_type lrv known to PETSc; twice does nothing.
 
@@ -24,10 +27,11 @@
 
   Options:  -pc_lrv_rank       r; auto: from columns that cost a tenth of a product at most, doubled while the residual is not
                                below 1e-9 alpha and either the next ones promise to save more than they cost, or
-                               neighbours will be needed and r is below 4 sqrt(N), or half of that for exponential and
-                               matern 3/2 kernels in 3 coordinates at most, within 128 .. 4000. At most what fits into a
-                               quarter of the memory
-            -pc_lrv_neighbors  m; auto: 30, and 0 where that will take no longer, set-up included
+                               neighbours will be needed and r is below 4 sqrt(N), half of that for Matern kernels in
+                               3 coordinates at most, twice that in 7 and more, within 128 .. 4000. At most what fits
+                               into a quarter of the memory
+            -pc_lrv_neighbors  m; auto: 30, 10 in 7 coordinates and more, and 0 where that will take no longer, set-up
+                               included
 
   Iterations with m = 0 are predicted from an estimate of the largest eigenvalue of the residual (pivchol.h), which
   with alpha bounds the condition; with m = 30 they are taken to be 10. Costs are counted in multiply-adds.
@@ -35,16 +39,16 @@
   -pc_view prints r, m, memory and the seconds of set-up.
 
   Cost of set-up: N r profile evaluations, N r^2 (1 to 4) / 2 + N (m^2 r + m^3 / 3) multiply-adds over all ranks; of
-  an application 2 N (m + 1 + r) multiply-adds, two exchanges of neighbours' values and an allreduce of r numbers.
-  PCMatApply() takes several columns at once. Memory: n_local (16 r + 12 (m + 1)) bytes, half of the first where m = 0
-  and one pass of Cholesky QR is enough: F is kept, so that it can grow.
+  an application 2 N (m + 1 + r) multiply-adds, two exchanges of neighbours' values and an allreduce of r numbers;
+  PCMatApply() takes several columns to one allreduce. Memory: n_local (16 r + 12 (m + 1)) + 8 r^2 bytes, half of the
+  first where m = 0 and one pass of Cholesky QR is enough: F is kept, so that it can grow.
 
   Source: this project's; the parts are cited where they are implemented.
 **/
 PetscErrorCode GramPCRegister(void);
 
 /* Whether there is more to have: r and m that were not chosen by options, that reached what was chosen here, and are below
-   their limits (rank N / 2 and 4000, 120 neighbours, memory); PETSC_FALSE for other PCs, and before PCSetUp(). Collective. */
+   their limits (rank N / 2 and 4000, 120 neighbours and none more in 7 coordinates, memory); PETSC_FALSE for other PCs, and before PCSetUp(). Collective. */
 PetscErrorCode GramPCLRVCanGrow(PC pc, PetscBool *can);
 
 /* Neighbours where there were none; else twice the rank and twice the neighbours, up to those limits. In the next
@@ -64,6 +68,6 @@ typedef struct {
 /* Not collective. */
 PetscErrorCode GramPCLRVGetInfo(PC pc, GramLRVInfo *info);
 
-/* Bytes a rank needs to set up and keep what is chosen first for n points, or what -pc_lrv_rank and -pc_lrv_neighbors
+/* Bytes that a rank needs to set up and keep what is chosen first for n points, or what -pc_lrv_rank and -pc_lrv_neighbors
    say. Collective on comm. */
 PetscErrorCode GramPCLRVBytes(MPI_Comm comm, const GramKernel *kernel, PetscInt n, PetscLogDouble *bytes);

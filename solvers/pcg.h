@@ -11,8 +11,8 @@ typedef PetscErrorCode (*GramPCGTest)(void *ctx, PetscInt column, PetscInt it, P
 
 /* What became of a column. */
 typedef struct {
-  KSPConvergedReason reason; /* of the test, or KSP_DIVERGED_INDEFINITE_MAT, _PC, _NANORINF */
-  PetscInt           iterations;
+  KSPConvergedReason reason;     /* of the test, or KSP_DIVERGED_INDEFINITE_MAT, _PC, _NANORINF */
+  PetscInt           iterations; /* but for the one that met p'Ap <= 0 */
   PetscReal          eigenvalue_min, eigenvalue_max; /* of M^-1 A, Ritz values; NaN without iterations */
 } GramPCGColumn;
 
@@ -30,7 +30,8 @@ typedef struct {
   @param[out]    products  columns multiplied by A, in all
 
   A column that is done leaves the panels, and the others go on. One iteration takes a product and an application of
-  the preconditioner, of as many columns as are left, and two allreduces of one and of two numbers a column.
+  the preconditioner, of as many columns as are left, and two allreduces of one and of two numbers a column; at the
+  beginning there is one application more.
 
   Memory: 4 N q numbers over all ranks, and 2 a column and iteration for the Ritz values.
 

@@ -356,9 +356,9 @@ PetscErrorCode GramPivCholGetResidual(GramPivChol p, const PetscReal **d)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* This rank's part of G = R R' (lower triangle) and of the sums of magnitudes of the rows of R */
+/* This rank's part of G = R R' (lower triangle) and of the sums of magnitudes of the rows of R, R unit times the residual */
 static PetscErrorCode Sample(GramPivChol p, PetscInt r, PetscInt count, const PetscInt points[],
-                             const PetscReal *T, PetscReal *G, PetscReal *magnitudes)
+                             const PetscReal *T, PetscReal unit, PetscReal *G, PetscReal *magnitudes)
 {
   const PetscReal one = 1;
   PetscReal      *R; /* [count][CHUNK]: columns of the residual, which is symmetric */
@@ -376,7 +376,9 @@ static PetscErrorCode Sample(GramPivChol p, PetscInt r, PetscInt count, const Pe
       PetscReal *x = R + GramAt(q, CHUNK, 0);
 
       for (PetscInt k = 0; k < m; k++) {
-        if (row + k < p->start || row + k >= p->start + p->n_local) x[k] = 0; /* another rank's */
+        const PetscBool mine = (PetscBool)(row + k >= p->start && row + k < p->start + p->n_local);
+
+        x[k] = mine ? unit * x[k] : 0;
       }
       magnitudes[q] += BLASasum_(&m, x, &one_step);
     }
@@ -389,9 +391,10 @@ static PetscErrorCode Sample(GramPivChol p, PetscInt r, PetscInt count, const Pe
 PetscErrorCode GramPivCholEstimate(GramPivChol p, PetscInt r, PetscReal *lambda)
 {
   PetscInt     points[ROUND], count = ROUND;
-  PetscReal   *T, *G, *magnitudes, *work, largest = 0, values[ROUND];
+  PetscReal   *T, *G, *magnitudes, *work, largest = 0, values[ROUND], unit;
   PetscBLASInt n, b = ROUND, lwork = ROUND * ROUND, info;
   PetscMPIInt  rank;
+  int          exponent; /* squares of entries are to be neither too large nor too small */
 
   PetscFunctionBegin;
   PetscCheck(0 <= r && r <= p->r, p->comm, PETSC_ERR_ARG_OUTOFRANGE,
@@ -403,7 +406,9 @@ PetscErrorCode GramPivCholEstimate(GramPivChol p, PetscInt r, PetscReal *lambda)
   PetscCall(PetscCalloc1(ROUND * (ROUND + 1), &G));
   magnitudes = G + ROUND * ROUND;
   PetscCall(GatherRows(p, count, points, r, T));
-  PetscCall(Sample(p, r, count, points, T, G, magnitudes));
+  (void)frexp(p->diagonal, &exponent);
+  unit = ldexp(1, PetscMin(1022, -exponent));
+  PetscCall(Sample(p, r, count, points, T, unit, G, magnitudes));
 
   /* one rank decides for all */
   PetscCallMPI(MPI_Comm_rank(p->comm, &rank));
@@ -411,9 +416,10 @@ PetscErrorCode GramPivCholEstimate(GramPivChol p, PetscInt r, PetscReal *lambda)
   if (!rank) {
     PetscCall(PetscBLASIntCast(count, &n));
     PetscCallBLAS("LAPACKsyev", LAPACKsyev_("N", "L", &n, G, &b, values, work, &lwork, &info));
-    PetscCheck(!info, PETSC_COMM_SELF, PETSC_ERR_LIB, "LAPACK syev: %d", (int)info);
     for (PetscInt q = 0; q < count; q++) largest = PetscMax(largest, magnitudes[q]);
-    *lambda = PetscMin(largest, PetscSqrtReal(PetscMax(values[n - 1], 0) * (PetscReal)p->n / count));
+    if (!info)
+      largest = PetscMin(largest, PetscSqrtReal(PetscMax(values[n - 1], 0) * (PetscReal)p->n / count));
+    *lambda = largest / unit;
   }
   PetscCallMPI(MPI_Bcast(lambda, 1, MPIU_REAL, 0, p->comm));
   PetscCall(PetscFree2(T, work));

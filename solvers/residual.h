@@ -34,8 +34,11 @@ PetscErrorCode GramResidualUpdate(GramResidual *residual, PetscInt n, const Pets
 /* ||A||_1, by a product where none has found it yet. Collective. */
 PetscErrorCode GramResidualNormA(GramResidual *residual, PetscReal *norm_A);
 
-/* eps ||A||_1 ||x||_2 of a column: the residual below which no x in double precision gets. Not collective. */
+/* eps ||A||_1 ||x||_2 of a column: where the rounding of x alone is that large. 0 where ||x|| is not finite. Not
+   collective. */
 static inline PetscReal GramResidualFloor(const GramResidual *residual, PetscInt column)
 {
-  return PETSC_MACHINE_EPSILON * residual->norm_A * residual->x[column];
+  const PetscReal floor = PETSC_MACHINE_EPSILON * residual->norm_A * residual->x[column];
+
+  return PetscIsInfOrNanReal(floor) ? 0 : floor;
 }

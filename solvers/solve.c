@@ -86,8 +86,10 @@ static PetscErrorCode Certify(GramResidual *residual, PetscReal rtol, const Pets
   for (PetscInt c = 0; c < residual->q; c++) {
     const PetscReal r = residual->r[c], b = residual->b[c];
 
-    report->backward_error =
-        PetscMax(report->backward_error, r / (report->norm_A * residual->x[c] + b + 1e-300));
+    if (PetscIsInfOrNanReal(residual->x[c])) report->backward_error = PetscMax(report->backward_error, r / b);
+    else
+      report->backward_error =
+          PetscMax(report->backward_error, r / (report->norm_A * residual->x[c] + b + 1e-300));
     relative = (PetscBool)(relative && r <= rtol * b);
     met      = (PetscBool)(met && r <= goal[c]);
     floor    = (PetscBool)(floor && (r <= goal[c] || r <= GramResidualFloor(residual, c)));
@@ -186,7 +188,7 @@ static PetscErrorCode KrylovBytes(MPI_Comm comm, const GramKernel *kernel, Petsc
   PetscCall(PetscStrncpy(type, schedule.reproducible ? PCNONE : "lrv", sizeof type));
   PetscCall(PetscOptionsGetString(NULL, NULL, "-pc_type", type, sizeof type, NULL));
   PetscCall(PetscStrcmp(type, "lrv", &lrv));
-  *bytes = 8.0 * 9 * PetscMin(q, GRAM_PANEL) * (PetscLogDouble)n / ranks;
+  *bytes = 8.0 * 11 * PetscMin(q, GRAM_PANEL) * (PetscLogDouble)n / ranks;
   if (!lrv) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(GramPCLRVBytes(comm, kernel, n, &pc));
   *bytes += pc;

@@ -21,14 +21,14 @@ typedef struct {
   PetscReal       norm_A;            /* ||A||_1 */
   PetscInt        exact_from;        /* iterations before A_true took over from A; -1: it did not have to */
   char            pc[32];            /* the preconditioner, "" for direct */
-  PetscInt        pc_rank, pc_neighbors;          /* of lrv, as they were in the end */
-  PetscReal       pc_alpha;                       /* what lrv has in place of alpha, see lrv.h */
-  PetscInt        numerical_rank;                 /* of K, where lrv has met it, else -1 */
-  PetscReal       eigenvalue_min, eigenvalue_max; /* of M^-1 A, from the coefficients of cg; else NaN */
-  PetscInt        n_history;                      /* entries of history */
-  PetscReal      *history;                        /* see GramSolve(); on all ranks */
-  PetscLogDouble  setup_seconds, solve_seconds;
-  PetscLogDouble  pairs_per_second; /* M N products / seconds in products, of both operators; 0 without any */
+  PetscInt        pc_rank, pc_neighbors;     /* of lrv, as they were in the end */
+  PetscReal       pc_alpha;                  /* what lrv has in place of alpha, see lrv.h */
+  PetscInt        numerical_rank;            /* of K, where lrv has met it, else -1 */
+  PetscReal  eigenvalue_min, eigenvalue_max; /* Ritz values of cg: M^-1 A has more extreme ones; else NaN */
+  PetscInt   n_history;                      /* entries of history */
+  PetscReal *history;                        /* see GramSolve(); on all ranks */
+  PetscLogDouble setup_seconds, solve_seconds;
+  PetscLogDouble pairs_per_second; /* M N products / seconds in products, of both operators; 0 without any */
 } GramReport;
 
 /**
@@ -61,7 +61,7 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
   pc lrv (lrv.h), none for -product_reproducible, whose bits must not depend on the ranks. When the mean rate of the first
   15 or 30 iterations says that more than GRAM_SOLVE_SLOW will be needed, lrv grows, and the KSP goes on from where it is.
 
-  iterative: cg takes up to GRAM_PANEL columns through shared products, each with its own scalars, other methods one column
+  iterative: cg takes up to GRAM_PANEL - 1 columns through shared products, each with its own scalars, other methods one column
   after the other; each column with at most -ksp_max_it iterations in all. When the recomputed residual misses the
   tolerance that the recursion claims, the KSP restarts from the current x while that halves the residual. A column that
   has not improved on its best residual for GRAM_SOLVE_PATIENCE iterations is stopped. Where lrv finds that M is as
@@ -85,7 +85,7 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
   report->reason, converged:  relative_tolerance, absolute_tolerance  the recomputed residual meets -ksp_rtol,
                               -ksp_atol
                               direct              a factorisation did
-                              working_accuracy    ||r||_2 <= eps ||A||_1 ||x||_2: no double precision x does better
+                              working_accuracy    ||r||_2 <= eps ||A||_1 ||x||_2: rounding of x alone does as much
   not converged:              max_iterations, stagnation, indefinite (p'Ap <= 0 or a Cholesky pivot <= 0),
                               breakdown, nan_or_inf, residual (the tolerance was claimed but not met)
 

@@ -156,6 +156,42 @@ static PetscErrorCode Grown(void)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* Nothing to do, nothing that may be done, and numbers whose squares are none: as by a factorisation. */
+static PetscErrorCode Edges(const GramKernel *well, GramBackend backend)
+{
+  const PetscReal amplitude[] = {1e100, 1e-100};
+  GramKernel      kernel      = *well;
+  GramReport      report;
+  PetscReal       error;
+  PetscInt        products;
+
+  PetscFunctionBegin;
+  for (PetscInt q = 1; q <= 3; q += 2) {
+    PetscCall(Solve(300, q, well, backend, OPTIONS("-solve_method", "iterative", "-ksp_max_it", "0"), &report,
+                    &error, &products));
+    CHECK(!report.converged && !strcmp(report.reason, "max_iterations") && report.iterations == 0 &&
+              report.relative_residual == 1,
+          "no iterations, %d columns: %s, residual %g", (int)q, report.reason, report.relative_residual);
+    PetscCall(GramReportClear(&report));
+  }
+  PetscCall(Solve(300, 1, well, backend,
+                  OPTIONS("-solve_method", "iterative", "-ksp_max_it", "2000000000", "-ksp_rtol", "1e-10"),
+                  &report, &error, &products));
+  CHECK(report.converged && error <= 1e-6, "any number of iterations: %s", report.reason);
+  PetscCall(GramReportClear(&report));
+  for (int k = 0; k < 2; k++) {
+    kernel.amplitude = amplitude[k];
+    kernel.alpha     = well->alpha * amplitude[k] * amplitude[k];
+    PetscCall(Solve(300, 2, &kernel, backend, OPTIONS("-solve_method", "iterative", "-ksp_rtol", "1e-10"),
+                    &report, &error, &products));
+    CHECK(report.converged && error <= 1e-6 && report.iterations < 60,
+          "amplitude %g: %s after %d, off by %.1e", amplitude[k], report.reason, (int)report.iterations,
+          error);
+    PetscCall(GramReportClear(&report));
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 int main(int argc, char **argv)
 {
   GramBackend backend;
@@ -231,6 +267,7 @@ int main(int argc, char **argv)
 
   PetscCall(Refined(&kernel));
   PetscCall(Grown());
+  PetscCall(Edges(&kernel, backend));
 
   /* numerically singular: whatever is claimed, the residual must bear it out */
   PetscCall(PetscOptionsSetValue(NULL, "-kernel_type", "gaussian"));
