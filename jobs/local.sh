@@ -283,7 +283,8 @@ run_tests()
 {
   build
   set_mpi_environment
-  exec ctest --test-dir "$build" -LE long --output-on-failure --no-tests=error -j "$cpus" "$@"
+  # twice as many as there are cores: many tests wait for short runs to start and to end
+  exec ctest --test-dir "$build" -LE long --output-on-failure --no-tests=error -j $((2 * cpus)) "$@"
 }
 
 case ${1-} in

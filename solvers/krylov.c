@@ -452,6 +452,8 @@ static PetscErrorCode Attempt(Krylov *k, PetscInt n, const PetscInt at[], Mat B,
     w->stagnated  = PETSC_FALSE;
   }
   PetscCall(n > 1 ? AttemptPCG(k, B, X, from_x) : AttemptKSP(k, B, X, from_x));
+  k->n_at = 0;
+  k->at   = NULL;
   if (!k->slow) PetscFunctionReturn(PETSC_SUCCESS);
 
   /* from where it is to where it was going, with a better preconditioner */
