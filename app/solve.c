@@ -118,7 +118,8 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *model, const Gra
   PetscCall(GramSay(comm, "time", "%.2f s: read %.2f, set-up %.2f, solve %.2f, predict %.2f; %.3g Gpair/s",
                     run->total_seconds, run->read_seconds, run->setup_seconds, run->solve_seconds,
                     run->predict_seconds, run->pairs_per_second * 1e-9));
-  PetscCall(GramSay(comm, "memory", "%.3g GB at the peak", run->peak_memory_bytes * 1e-9));
+  PetscCall(GramSay(comm, "memory", "%.3g GB at the peak, %.3g GB predicted", run->peak_memory_bytes * 1e-9,
+                    run->predicted_memory_bytes * 1e-9));
   PetscCall(GramSay(comm, "output", "%s", path));
   if (!run->converged) {
     PetscCall(Remedy(model, run->reason, remedy, sizeof remedy));
@@ -169,7 +170,8 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
                     " right-hand side%s",
                     data.n, data.dim, data.q, data.q == 1 ? "" : "s"));
   PetscCall(GramSay(comm, "kernel", "%s", line));
-  PetscCall(GramSolveEstimate(comm, backend, &model.kernel, data.n, targets.n, data.q, line, sizeof line));
+  PetscCall(GramSolveEstimate(comm, backend, &model.kernel, data.n, targets.n, data.q,
+                              &run.predicted_memory_bytes, line, sizeof line));
   PetscCall(GramSay(comm, "estimate", "%s", line));
 
   /* the operator: -backend, -product_*; the solve: -solve_method, -ksp_*, -pc_* */

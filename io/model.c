@@ -311,6 +311,8 @@ PetscErrorCode GramRunWrite(GramH5 file, MPI_Comm comm, const GramRun *run)
     PetscCall(GramH5WriteReals(file, "run", "pc_alpha", 0, &run->pc_alpha));
     PetscCall(GramH5WriteInt(file, "run", "numerical_rank", run->numerical_rank));
   }
+  if (run->predicted_memory_bytes > 0)
+    PetscCall(GramH5WriteReals(file, "run", "predicted_memory_bytes", 0, &run->predicted_memory_bytes));
   if (!PetscIsNanReal(run->eigenvalue_min)) {
     PetscCall(GramH5WriteReals(file, "run", "eigenvalue_min", 0, &run->eigenvalue_min));
     PetscCall(GramH5WriteReals(file, "run", "eigenvalue_max", 0, &run->eigenvalue_max));

@@ -73,10 +73,21 @@ PetscErrorCode GramMemoryFits(MPI_Comm comm, PetscLogDouble bytes, PetscBool *fi
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramMemoryCheck(MPI_Comm comm, PetscInt n, PetscLogDouble bytes, const char *what, char line[],
-                               size_t size)
+/* bytes of this process in memory now */
+static PetscLogDouble BytesResident(void)
 {
-  PetscLogDouble need, have;
+  FILE  *file = fopen("/proc/self/statm", "r");
+  double pages[2];
+  int    found = file ? fscanf(file, "%lf %lf", pages, pages + 1) : 0;
+
+  if (file) (void)fclose(file);
+  return found == 2 ? pages[1] * (PetscLogDouble)sysconf(_SC_PAGESIZE) : 0;
+}
+
+PetscErrorCode GramMemoryCheck(MPI_Comm comm, PetscInt n, PetscLogDouble bytes, const char *what,
+                               PetscLogDouble *peak, char line[], size_t size)
+{
+  PetscLogDouble need, have, mine = bytes + BytesResident(), sum, most;
   PetscBool      fits;
 
   PetscFunctionBegin;
@@ -84,9 +95,12 @@ PetscErrorCode GramMemoryCheck(MPI_Comm comm, PetscInt n, PetscLogDouble bytes, 
   GramCheckResource(fits, comm,
                     "memory: %" PetscInt_FMT " points, %s, need %.3g GB on a node that has %.3g GB available",
                     n, what, need * 1e-9, have * 1e-9);
+  PetscCallMPI(MPI_Allreduce(&mine, &sum, 1, MPI_DOUBLE, MPI_SUM, comm));
+  PetscCallMPI(MPI_Allreduce(&mine, &most, 1, MPI_DOUBLE, MPI_MAX, comm));
+  if (peak) *peak = sum;
   if (line)
-    PetscCall(
-        PetscSNPrintf(line, size, "%s, %.3g GB of the %.3g GB available", what, need * 1e-9, have * 1e-9));
+    PetscCall(PetscSNPrintf(line, size, "%s, peak %.3g GB, %.3g GB a rank; %.3g GB available", what,
+                            sum * 1e-9, most * 1e-9, have * 1e-9));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -117,8 +131,17 @@ PetscErrorCode GramMemoryPeak(MPI_Comm comm, PetscLogDouble *bytes)
 {
   struct rusage  usage;
   PetscLogDouble mine = getrusage(RUSAGE_SELF, &usage) ? 0 : 1024.0 * (PetscLogDouble)usage.ru_maxrss;
+  char           line[128];
+  FILE          *file = fopen("/proc/self/status", "r");
 
   PetscFunctionBegin;
+  while (file &&
+         fgets(line, sizeof line, file)) { /* ru_maxrss is also that of the process which started this one */
+    double kib;
+
+    if (sscanf(line, "VmHWM: %lf kB", &kib) == 1) mine = 1024 * kib;
+  }
+  if (file) (void)fclose(file);
   PetscCallMPI(MPI_Allreduce(&mine, bytes, 1, MPI_DOUBLE, MPI_SUM, comm));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -131,6 +154,6 @@ void GramMemoryPeakReset(void)
   (void)malloc_trim(0); /* what was freed is no part of the next peak */
 #endif
   file = fopen("/proc/self/clear_refs", "w");
-  if (file) (void)fputs("5", file); /* proc(5): resets VmHWM, which ru_maxrss reports */
+  if (file) (void)fputs("5", file); /* proc(5): resets VmHWM */
   if (file) (void)fclose(file);
 }

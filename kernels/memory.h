@@ -15,14 +15,18 @@ PetscErrorCode GramMemoryFits(MPI_Comm comm, PetscLogDouble bytes, PetscBool *fi
                               PetscLogDouble *have);
 
 /**
-  GramMemoryCheck - Refuse what does not fit: n points, what ("solve.method direct"), bytes per rank.
+  GramMemoryCheck - Refuse what does not fit: n points, what ("solve.method direct"), bytes that this rank will take.
 
-  Collective. line [size], unless NULL: "solve.method direct, 3.3 GB of the 22 GB available".
+  Collective.
+
+  @param[out] peak what will be resident on all ranks together, with what is now, or NULL
+  @param[out] line [size], unless NULL: "solve.method direct, peak 3.3 GB, 1.7 GB a rank; 22 GB available", the rank with
+                   most, the node where it is tightest
 
   Errors: GRAM_ERR_RESOURCE with need and capacity.
 **/
-PetscErrorCode GramMemoryCheck(MPI_Comm comm, PetscInt n, PetscLogDouble bytes, const char *what, char line[],
-                               size_t size);
+PetscErrorCode GramMemoryCheck(MPI_Comm comm, PetscInt n, PetscLogDouble bytes, const char *what,
+                               PetscLogDouble *peak, char line[], size_t size);
 
 /**
   GramMemoryCheckDevice - Refuse what does not fit the memory of a device: bytes that this rank needs and has there, on

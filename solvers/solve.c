@@ -165,7 +165,7 @@ PetscErrorCode GramPredictEstimate(MPI_Comm comm, GramBackend backend, PetscInt 
   PetscCallMPI(MPI_Comm_size(comm, &ranks));
   PetscCall(GramMemoryCheck(
       comm, n, PredictBytes(n, m, dim, q, ranks) + GramBackendHostBytes(backend, n + m / ranks, dim, q),
-      "predict", NULL, 0));
+      "predict", NULL, NULL, 0));
   PetscCall(GramBackendGetInfo(backend, NULL, &device, NULL));
   PetscCall(GramCrossDeviceBytes(comm, backend, m, n, dim, q, &need, &have));
   PetscCall(GramMemoryCheckDevice(comm, need, have, device));
@@ -196,7 +196,7 @@ static PetscErrorCode KrylovBytes(MPI_Comm comm, const GramKernel *kernel, Petsc
 }
 
 PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramKernel *kernel, PetscInt n,
-                                 PetscInt m, PetscInt q, char line[], size_t size)
+                                 PetscInt m, PetscInt q, PetscLogDouble *peak, char line[], size_t size)
 {
   const PetscInt  dim = kernel->dim;
   GramSolveMethod method;
@@ -222,8 +222,8 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramK
   if (method == GRAM_SOLVE_DIRECT) bytes += DirectBytes(n, ranks);
   else PetscCall(KrylovBytes(comm, kernel, n, q, &krylov));
   bytes += krylov;
-  PetscCall(
-      GramMemoryCheck(comm, n, bytes, method == GRAM_SOLVE_DIRECT ? "direct" : "iterative", line, size));
+  PetscCall(GramMemoryCheck(comm, n, bytes, method == GRAM_SOLVE_DIRECT ? "direct" : "iterative", peak, line,
+                            size));
   if (m) PetscCall(GramCrossDeviceBytes(comm, backend, m, n, dim, q, &predict, &have));
   PetscCall(GramScheduleDeviceBytes(&schedule, backend, n, dim, q + 1, &need, &have));
   PetscCall(GramMemoryCheckDevice(comm, matrices * need + predict, have, device));

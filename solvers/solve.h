@@ -99,12 +99,12 @@ PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report);
   GramSolveEstimate - The method GramSolve() will take for n points and the memory it needs, with a prediction at m
   targets; refused when a node, or a device that evaluates the products, has less.
 
-  Collective. line: "direct, 3.3 GB of the 22 GB available" (on the fullest node).
+  Collective. peak, line: of GramMemoryCheck(), with "direct" or "iterative".
 
   Errors: GRAM_ERR_RESOURCE with need and capacity; those of -solve_method.
 **/
 PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramKernel *kernel, PetscInt n,
-                                 PetscInt m, PetscInt q, char line[], size_t size);
+                                 PetscInt m, PetscInt q, PetscLogDouble *peak, char line[], size_t size);
 
 #define GRAM_SOLVE_DIRECT_MAX 8000
 #define GRAM_SOLVE_PATIENCE   2000

@@ -299,6 +299,22 @@ def exhausted(args, folder):
                     f"{what}: said {r.err}")
 
 
-TESTS = [ranks, predict, grid, sphere, not_converged, singular, products, precision, mixed, krylov, preconditioner, columns, exhausted]
+def memory(args, folder):
+    """The peak that is said before the run is the one that is measured, within a fifth."""
+    x = g.halton(6000, 3)
+    g.write(os.path.join(folder, "large.h5"), x=x, y=F(x)[:, 0])
+    for n in 1, 2:
+        for changes in {"solve_method": "direct"}, {"pc": dict(type="lrv", lrv_rank=600, lrv_neighbors=30)}, \
+                {"ksp": dict(max_it=3)}:
+            what = f"memory of {changes} on {n} ranks"
+            m, r = solve(args, folder, what, {"data": dict(file="large.h5"), "target": None,
+                                              "solve_method": "iterative", **changes}, n, (0, 3))
+            if m:
+                said, peak = m["run@predicted_memory_bytes"], m["run@peak_memory_bytes"]
+                g.check(0.8 <= said / peak <= 1.25, f"{what}: {said / 1e6:.0f} MB predicted, {peak / 1e6:.0f} MB measured")
+                g.check(f"peak {said * 1e-9:.3g} GB" in r.out.split("solve ")[0], f"{what}: said {r.out}")
+
+
+TESTS = [ranks, predict, grid, sphere, not_converged, singular, products, precision, mixed, krylov, preconditioner, columns, exhausted, memory]
 
 g.main(__doc__, TESTS, {"data.h5": dict(x=X, y=F(X), y1=F(X)[:, 0]), "target.h5": dict(x=T, y=F(T), y1=F(T)[:, 0])})
