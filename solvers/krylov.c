@@ -403,7 +403,7 @@ static PetscErrorCode AttemptPCG(Krylov *k, Mat B, Mat X, PetscBool from_x)
   PetscCall(KSPSetUp(k->ksp));
   PetscCall(KSPGetOperators(k->ksp, &A, NULL));
   k->X_at = X;
-  PetscCall(GramPCG(A, k->pc, B, X, from_x, TestPCG, k, done, &products));
+  PetscCall(GramPCG(A, k->pc, B, X, from_x, NULL, TestPCG, k, done, &products));
   k->X_at = NULL;
   k->report->iterations += products;
   k->ksp->its = 0;

@@ -16,14 +16,15 @@ typedef struct {
 
 /* Panels [n][q], of which the first `left` columns are at work. */
 typedef struct {
-  MPI_Comm   comm;
-  PetscInt   n, left;
-  Active    *active;    /* [q] */
-  PetscReal *r, *z, *p; /* [q][n] */
-  PetscReal *x;         /* [q][ldx], all columns of X */
-  PetscInt   ldx;
-  Mat        R, Z, P, W; /* views of the columns at work; W = A P */
-  PetscReal *sums;       /* [2 q] */
+  MPI_Comm           comm;
+  PetscInt           n, left;
+  Active            *active;    /* [q] */
+  PetscReal         *r, *z, *p; /* [q][n] */
+  PetscReal         *x;         /* [q][ldx], all columns of X */
+  PetscInt           ldx;
+  Mat                R, Z, P, W; /* views of the columns at work; W = A P */
+  PetscReal         *sums;       /* [2 q] */
+  GramPCGDirections *directions;
 } Panels;
 
 static PetscErrorCode ViewsDestroy(Panels *s)
@@ -99,6 +100,41 @@ static PetscErrorCode Leave(Panels *s, PetscInt c)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* of the column at work in place c, to go on from some time; rz_before 0: not from these */
+static PetscErrorCode DirectionsKeep(Panels *s, PetscInt c, PetscReal rz_before)
+{
+  GramPCGDirections *d = s->directions;
+  PetscInt           ld;
+  PetscReal         *p;
+
+  PetscFunctionBegin;
+  if (!d) PetscFunctionReturn(PETSC_SUCCESS);
+  d->rz[s->active[c].column] = rz_before;
+  if (!(rz_before > 0)) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(MatDenseGetLDA(d->P, &ld));
+  PetscCall(MatDenseGetArray(d->P, &p));
+  PetscCall(PetscArraycpy(p + GramAt(s->active[c].column, ld, 0), s->p + GramAt(c, s->n, 0), s->n));
+  PetscCall(MatDenseRestoreArray(d->P, &p));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode DirectionsTake(Panels *s)
+{
+  GramPCGDirections *d = s->directions;
+  PetscInt           ld;
+  const PetscReal   *p;
+
+  PetscFunctionBegin;
+  PetscCall(MatDenseGetLDA(d->P, &ld));
+  PetscCall(MatDenseGetArrayRead(d->P, &p));
+  for (PetscInt c = 0; c < s->left; c++) {
+    s->active[c].rz = d->rz[c];
+    PetscCall(PetscArraycpy(s->p + GramAt(c, s->n, 0), p + GramAt(c, ld, 0), s->n));
+  }
+  PetscCall(MatDenseRestoreArrayRead(d->P, &p));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* the columns that the test, or arithmetic, ends */
 static PetscErrorCode Test(Panels *s, PetscInt it, GramPCGTest test, void *ctx, GramPCGColumn columns[],
                            PetscReal rz_before[])
@@ -115,6 +151,7 @@ static PetscErrorCode Test(Panels *s, PetscInt it, GramPCGTest test, void *ctx, 
     if (!done->reason && PetscIsInfOrNanReal(a->rr + a->rz)) done->reason = KSP_DIVERGED_NANORINF;
     if (!done->reason && a->rr > 0 && a->rz <= 0) done->reason = KSP_DIVERGED_INDEFINITE_PC;
     if (!done->reason) continue;
+    PetscCall(DirectionsKeep(s, c, rz_before[c]));
     rz_before[c] = rz_before[s->left - 1];
     PetscCall(Leave(s, c));
   }
@@ -202,6 +239,7 @@ static PetscErrorCode LeaveIndefinite(Panels *s, GramPCGColumn columns[])
     const Active *a = s->active + c;
 
     if (a->pw > 0) continue;
+    PetscCall(DirectionsKeep(s, c, 0));
     columns[a->column].reason =
         PetscIsInfOrNanReal(a->pw) ? KSP_DIVERGED_NANORINF : KSP_DIVERGED_INDEFINITE_MAT;
     PetscCall(Leave(s, c));
@@ -239,10 +277,10 @@ static PetscErrorCode Begin(Panels *s, Mat A, Mat B, Mat X, PetscBool from_x, Pe
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramPCG(Mat A, PC pc, Mat B, Mat X, PetscBool from_x, GramPCGTest test, void *ctx,
-                       GramPCGColumn columns[], PetscInt *products)
+PetscErrorCode GramPCG(Mat A, PC pc, Mat B, Mat X, PetscBool from_x, GramPCGDirections *directions,
+                       GramPCGTest test, void *ctx, GramPCGColumn columns[], PetscInt *products)
 {
-  Panels     s = {0};
+  Panels     s = {.directions = directions};
   PetscInt   q;
   PetscReal *beta;
 
@@ -259,6 +297,7 @@ PetscErrorCode GramPCG(Mat A, PC pc, Mat B, Mat X, PetscBool from_x, GramPCGTest
     columns[c]         = (GramPCGColumn){.reason = KSP_CONVERGED_ITERATING};
   }
   PetscCall(Begin(&s, A, B, X, from_x, products));
+  if (directions && from_x) PetscCall(DirectionsTake(&s));
   PetscCall(ViewsCreate(&s));
   for (PetscInt it = 0; s.left; it++) {
     PetscCall(PetscObjectStateIncrease((PetscObject)s.R));
@@ -269,8 +308,8 @@ PetscErrorCode GramPCG(Mat A, PC pc, Mat B, Mat X, PetscBool from_x, GramPCGTest
       PetscReal       *p = s.p + GramAt(c, s.n, 0);
       const PetscReal *z = s.z + GramAt(c, s.n, 0);
 
-      beta[c] = it ? s.active[c].rz / beta[c] : 0;
-      for (PetscInt i = 0; i < s.n; i++) p[i] = it ? z[i] + beta[c] * p[i] : z[i];
+      beta[c] = beta[c] > 0 ? s.active[c].rz / beta[c] : 0;
+      for (PetscInt i = 0; i < s.n; i++) p[i] = beta[c] > 0 ? z[i] + beta[c] * p[i] : z[i];
     }
     PetscCall(MatDenseGetArray(X, &s.x));
     PetscCall(MatDenseGetLDA(X, &s.ldx));

@@ -16,6 +16,12 @@ typedef struct {
   PetscReal          eigenvalue_min, eigenvalue_max; /* of M^-1 A, Ritz values; NaN without iterations */
 } GramPCGColumn;
 
+/* What CG knows beside x: the last direction, and r' M^-1 r before the step along it; 0 where there was none. */
+typedef struct {
+  Mat        P;  /* N x q MATDENSE laid out as B */
+  PetscReal *rz; /* [q] */
+} GramPCGDirections;
+
 /**
   GramPCG - Solve A X = B, A and the preconditioner symmetric positive definite.
 
@@ -25,6 +31,8 @@ typedef struct {
   @param[in]     pc      of A; PCMatApply() is asked for
   @param[in]     B       N x q MATDENSE laid out as A
   @param[in,out] X       N x q MATDENSE; its entries are the initial guess when from_x, else ignored
+  @param[in,out] directions  NULL, or the last directions: in, with from_x, those to go on from as if nothing had come
+                 between; out, those of each column when it ended
   @param[in]     test    with ctx: says when a column is done
   @param[out]    columns [q]
   @param[out]    products  columns multiplied by A, in all
@@ -38,5 +46,5 @@ typedef struct {
   Source: M. Hestenes, E. Stiefel, J. Research NBS 49 (1952) 409-436; the tridiagonal matrix of Lanczos in it, Y. Saad,
   Iterative Methods for Sparse Linear Systems, 2nd ed., SIAM 2003, section 6.7.3.
 **/
-PetscErrorCode GramPCG(Mat A, PC pc, Mat B, Mat X, PetscBool from_x, GramPCGTest test, void *ctx,
-                       GramPCGColumn columns[], PetscInt *products);
+PetscErrorCode GramPCG(Mat A, PC pc, Mat B, Mat X, PetscBool from_x, GramPCGDirections *directions,
+                       GramPCGTest test, void *ctx, GramPCGColumn columns[], PetscInt *products);

@@ -65,6 +65,41 @@ static PetscErrorCode ResidualNorm(Mat A, Vec b, Vec x, PetscReal *norm)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* Stopped on the way, with the directions kept, it goes on as if nothing had come between. */
+static PetscErrorCode GoOn(Mat A, PC pc, Mat B, Watch *watch)
+{
+  PetscReal         rz[Q];
+  GramPCGDirections directions = {.rz = rz};
+  GramPCGColumn     done[Q];
+  PetscInt          whole[Q], products;
+  Mat               X;
+
+  PetscFunctionBegin;
+  PetscCall(MatDuplicate(B, MAT_DO_NOT_COPY_VALUES, &X));
+  PetscCall(MatDuplicate(B, MAT_DO_NOT_COPY_VALUES, &directions.P));
+  PetscCall(PetscArrayzero(watch->calls, Q));
+  PetscCall(GramPCG(A, pc, B, X, PETSC_FALSE, NULL, Test, watch, done, &products));
+  for (PetscInt c = 0; c < Q; c++) whole[c] = done[c].iterations;
+  for (PetscInt stop = 1; stop < whole[1]; stop += 4) {
+    PetscInt before[Q];
+
+    PetscCall(PetscArrayzero(watch->calls, Q));
+    watch->stop = stop;
+    PetscCall(GramPCG(A, pc, B, X, PETSC_FALSE, &directions, Test, watch, done, &products));
+    for (PetscInt c = 0; c < Q; c++) before[c] = done[c].iterations;
+    PetscCall(PetscArrayzero(watch->calls, Q));
+    watch->stop = 1000;
+    PetscCall(GramPCG(A, pc, B, X, PETSC_TRUE, &directions, Test, watch, done, &products));
+    for (PetscInt c = 0; c < Q; c++)
+      CHECK(PetscAbsInt(before[c] + done[c].iterations - whole[c]) <= 1 + whole[c] / 20,
+            "column %d stopped after %d iterations takes %d more, %d in all without", (int)c, (int)before[c],
+            (int)done[c].iterations, (int)whole[c]);
+  }
+  PetscCall(MatDestroy(&directions.P));
+  PetscCall(MatDestroy(&X));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* Columns of very different difficulty: 0 is smooth, 1 noise, 2 zero, 3 tiny, 4 asks for less. */
 static PetscErrorCode Together(Mat A, const char *pc_type, Mat B)
 {
@@ -89,7 +124,7 @@ static PetscErrorCode Together(Mat A, const char *pc_type, Mat B)
     watch.goal[c] *= rtol[c];
     PetscCall(MatDenseRestoreColumnVecRead(B, c, &b));
   }
-  PetscCall(GramPCG(A, pc, B, X, PETSC_FALSE, Test, &watch, done, &products));
+  PetscCall(GramPCG(A, pc, B, X, PETSC_FALSE, NULL, Test, &watch, done, &products));
   for (PetscInt c = 0; c < Q; c++) {
     PetscReal least, largest, norm, off, size, tolerance = 1e-6;
     PetscInt  its;
@@ -132,12 +167,12 @@ static PetscErrorCode Together(Mat A, const char *pc_type, Mat B)
   /* stopped on the way, and on from there */
   PetscCall(PetscArrayzero(watch.calls, Q));
   watch.stop = 2;
-  PetscCall(GramPCG(A, pc, B, X, PETSC_FALSE, Test, &watch, done, &products));
+  PetscCall(GramPCG(A, pc, B, X, PETSC_FALSE, NULL, Test, &watch, done, &products));
   CHECK(done[1].reason == KSP_DIVERGED_ITS && done[1].iterations == 2, "%s: reason %d after %d iterations",
         pc_type, (int)done[1].reason, (int)done[1].iterations);
   PetscCall(PetscArrayzero(watch.calls, Q));
   watch.stop = 1000;
-  PetscCall(GramPCG(A, pc, B, X, PETSC_TRUE, Test, &watch, done, &products));
+  PetscCall(GramPCG(A, pc, B, X, PETSC_TRUE, NULL, Test, &watch, done, &products));
   total = Q;
   for (PetscInt c = 0; c < Q; c++) {
     total += done[c].iterations;
@@ -146,6 +181,7 @@ static PetscErrorCode Together(Mat A, const char *pc_type, Mat B)
   }
   CHECK(products == total, "%s, continued: %d products, expected %d", pc_type, (int)products, (int)total);
   PetscCall(MatDestroy(&X));
+  PetscCall(GoOn(A, pc, B, &watch));
   PetscCall(PCDestroy(&pc));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -165,7 +201,7 @@ static PetscErrorCode Indefinite(Mat A, Mat B)
   PetscCall(PCSetOperators(pc, A, A));
   PetscCall(MatDuplicate(B, MAT_DO_NOT_COPY_VALUES, &X));
   PetscCall(MatShift(A, -2));
-  PetscCall(GramPCG(A, pc, B, X, PETSC_FALSE, Test, &watch, done, &products));
+  PetscCall(GramPCG(A, pc, B, X, PETSC_FALSE, NULL, Test, &watch, done, &products));
   CHECK(done[1].reason == KSP_DIVERGED_INDEFINITE_MAT, "indefinite: reason %d", (int)done[1].reason);
   CHECK(done[2].reason == KSP_CONVERGED_RTOL, "indefinite, b = 0: reason %d", (int)done[2].reason);
   PetscCall(MatShift(A, 2));
@@ -218,7 +254,7 @@ int main(int argc, char **argv)
       PetscCall(PCSetOperators(pc, A, A));
       PetscCall(MatDuplicate(B, MAT_DO_NOT_COPY_VALUES, &X));
       for (PetscInt c = 0; c < Q; c++) watch.goal[c] = c == 3 ? 1e-160 : 1e-10;
-      PetscCall(GramPCG(A, pc, B, X, PETSC_FALSE, Test, &watch, done, &products));
+      PetscCall(GramPCG(A, pc, B, X, PETSC_FALSE, NULL, Test, &watch, done, &products));
       for (PetscInt c = 0; c < Q; c++)
         CHECK(done[c].reason == KSP_CONVERGED_RTOL, "3 points, column %d: reason %d", (int)c,
               (int)done[c].reason);
