@@ -189,7 +189,7 @@ static PetscErrorCode Solve(Case *c)
   PetscFunctionBegin;
   PetscCall(GramReportClear(&c->report));
   PetscCall(MatDestroy(&c->V));
-  PetscCall(GramSolve(c->A, c->A_true, c->Y, &c->V, &c->report));
+  PetscCall(GramSolve(c->A, c->A_true, c->Y, NULL, &c->V, &c->report));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

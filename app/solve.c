@@ -177,7 +177,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
   /* the operator: -backend, -product_*; the solve: -solve_method, -ksp_*, -pc_* */
   PetscCall(GramMatCreate(X, &model.kernel, backend, &A));
   PetscCall(GramTrueOperatorCreate(X, &model.kernel, backend, A, &exact, &A_true));
-  PetscCall(GramSolve(A, A_true, Y, &C, &report));
+  PetscCall(GramSolve(A, A_true, Y, NULL, &C, &report));
   PetscCall(SkippedFraction(A, &run.skipped_fraction));
   PetscCall(GramRunLap(&run.solve_seconds));
 

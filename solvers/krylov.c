@@ -39,17 +39,25 @@ typedef struct {
 
 /* A panel of right-hand sides. */
 typedef struct {
-  KSP             ksp;
-  PC              pc;
-  GramResidual   *residual;
-  GramReport     *report;
-  PetscBool       batched, ritz; /* solve columns together; the method has Ritz values */
-  PetscBool       refine;
-  PetscBool       slow;          /* at this rate it takes too long, and lrv can grow */
-  PetscInt        ritz_of;       /* iterations that the eigenvalues of the report come from */
-  PetscInt        q, first, n;   /* columns in all, and those of the panel */
-  PetscReal       inner;         /* to begin with */
-  Column         *column;        /* [n] */
+  KSP                     ksp;
+  PC                      pc;
+  GramResidual           *residual;
+  GramReport             *report;
+  PetscBool               batched, ritz; /* solve columns together; the method has Ritz values */
+  PetscBool               refine;
+  PetscBool               slow;        /* at this rate it takes too long, and lrv can grow */
+  PetscInt                ritz_of;     /* iterations that the eigenvalues of the report come from */
+  PetscInt                q, first, n; /* columns in all, and those of the panel */
+  PetscReal               inner;       /* to begin with */
+  Column                 *column;      /* [n] */
+  const GramSolveControl *control;
+  GramRequest             request;      /* what control wants */
+  PetscInt                asked;        /* iteration of the attempt under way when it was last asked */
+  Mat                     P;            /* [n] last directions of cg; NULL without control */
+  GramPCGDirections      *directions;   /* of the attempt under way */
+  Mat                     X_all, P_all; /* [q] columns, */
+  PetscReal              *rz_all;       /* and what belongs to them */
+  PetscInt               *its_all, max_it, growths;
   Mat             B, X, R, best; /* [n] columns: best is handed out when the last iterate turns out worse */
   PetscInt        n_at;          /* the attempt under way: its columns, */
   const PetscInt *at;
@@ -254,6 +262,11 @@ static PetscErrorCode Test(Krylov *k, PetscInt at, PetscInt it, PetscReal norm, 
       PetscCall(GramPCLRVCanGrow(k->pc, &k->slow));
   }
   if (!*reason && k->slow) *reason = KSP_CONVERGED_ITS; /* those beside it wait for the better one too */
+  if (k->control && !k->slow && it > 0 && it != k->asked) {
+    k->asked = it;
+    PetscCall(k->control->request(k->control->ctx, &k->request));
+  }
+  if (!*reason && k->request) *reason = KSP_CONVERGED_ITS;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -403,7 +416,7 @@ static PetscErrorCode AttemptPCG(Krylov *k, Mat B, Mat X, PetscBool from_x)
   PetscCall(KSPSetUp(k->ksp));
   PetscCall(KSPGetOperators(k->ksp, &A, NULL));
   k->X_at = X;
-  PetscCall(GramPCG(A, k->pc, B, X, from_x, NULL, TestPCG, k, done, &products));
+  PetscCall(GramPCG(A, k->pc, B, X, from_x, k->directions, TestPCG, k, done, &products));
   k->X_at = NULL;
   k->report->iterations += products;
   k->ksp->its = 0;
@@ -441,9 +454,11 @@ static PetscErrorCode Attempt(Krylov *k, PetscInt n, const PetscInt at[], Mat B,
     }
     PetscFunctionReturn(PETSC_SUCCESS);
   }
-  k->n_at = n;
-  k->at   = at;
-  k->slow = PETSC_FALSE;
+  k->n_at    = n;
+  k->at      = at;
+  k->slow    = PETSC_FALSE;
+  k->asked   = 0;
+  k->request = GRAM_GO_ON;
   for (PetscInt c = 0; c < n; c++) {
     Column *w = k->column + at[c];
 
@@ -451,13 +466,15 @@ static PetscErrorCode Attempt(Krylov *k, PetscInt n, const PetscInt at[], Mat B,
     w->since_best = 0;
     w->stagnated  = PETSC_FALSE;
   }
-  PetscCall(n > 1 ? AttemptPCG(k, B, X, from_x) : AttemptKSP(k, B, X, from_x));
-  k->n_at = 0;
-  k->at   = NULL;
+  PetscCall(n > 1 || (k->batched && k->control) ? AttemptPCG(k, B, X, from_x) : AttemptKSP(k, B, X, from_x));
+  k->n_at       = 0;
+  k->at         = NULL;
+  k->directions = NULL; /* of this preconditioner */
   if (!k->slow) PetscFunctionReturn(PETSC_SUCCESS);
 
   /* from where it is to where it was going, with a better preconditioner */
   PetscCall(GramPCLRVGrow(k->pc));
+  k->growths++;
   k->ritz_of                = 0;
   k->report->eigenvalue_min = k->report->eigenvalue_max = NAN;
   for (PetscInt c = 0; c < k->n; c++) k->column[c].its = 0;
@@ -473,6 +490,66 @@ static PetscErrorCode Attempt(Krylov *k, PetscInt n, const PetscInt at[], Mat B,
   for (PetscInt c = 0; c < n_slow; c++) PetscCall(ColumnCopy(X_slow, c, X, places[c]));
   PetscCall(MatDestroy(&B_slow));
   PetscCall(MatDestroy(&X_slow));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* ---- states to go on from */
+
+/* X is where it belongs, and so are the directions that mean something */
+static PetscErrorCode Save(Krylov *k)
+{
+  GramSolveState state = {.X          = k->X_all,
+                          .P          = k->P_all,
+                          .rz         = k->rz_all,
+                          .iterations = k->its_all,
+                          .total      = k->report->iterations,
+                          .n_history  = k->report->n_history,
+                          .history    = k->report->history};
+  PetscBool      lrv;
+
+  PetscFunctionBegin;
+  for (PetscInt c = 0; c < k->n; c++) {
+    const Column *w = k->column + c;
+
+    k->its_all[k->first + c] = k->max_it - w->left;
+    if (w->n_history <= state.n_history) continue;
+    state.n_history = w->n_history;
+    state.history   = w->history;
+  }
+  PetscCall(PetscObjectTypeCompare((PetscObject)k->pc, "lrv", &lrv));
+  if (lrv) PetscCall(GramPCLRVGetGrowth(k->pc, &state.growth));
+  PetscCall(k->control->save(k->control->ctx, &state));
+  k->report->stopped = (PetscBool)(k->request == GRAM_STOP);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* The columns of the panel that are not solved yet: from the state, or from 0. */
+static PetscErrorCode Resume(Krylov *k, PetscInt *n, PetscInt at[])
+{
+  const GramSolveState *from = k->control->from;
+  PetscInt              left = 0;
+
+  PetscFunctionBegin;
+  for (PetscInt c = 0; c < k->n; c++) {
+    PetscCall(ColumnCopy(from->X, k->first + c, k->X, c));
+    PetscCall(ColumnCopy(from->P, k->first + c, k->P, c));
+    k->rz_all[k->first + c]  = from->rz[k->first + c];
+    k->its_all[k->first + c] = from->iterations[k->first + c];
+    k->column[c].left        = PetscMax(0, k->max_it - from->iterations[k->first + c]);
+  }
+  PetscCall(TrueResidual(k, k->X, *n, at));
+  if (k->first == 0 && *n) { /* as far as it is known */
+    for (PetscInt i = 0; i < from->n_history; i++) PetscCall(HistoryAdd(k->column + at[0], from->history[i]));
+  }
+  for (PetscInt c = 0; c < *n; c++) {
+    Column *w = k->column + at[c];
+
+    PetscCall(ColumnCopy(k->X, at[c], k->best, at[c]));
+    w->norm_best = *Now(k, at[c]);
+    if (!w->n_history) PetscCall(HistoryAdd(w, *Now(k, at[c]) / w->norm_b));
+    if (*Now(k, at[c]) > w->goal) at[left++] = at[c];
+  }
+  *n = left;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -682,10 +759,12 @@ static PetscErrorCode Refine(Krylov *k, PetscInt *n, PetscInt at[])
       if (!w->left) {
         w->reason    = KSP_DIVERGED_ITS;
         w->stagnated = PETSC_FALSE;
-      } else if (pays) work[stay++] = work[c];
+      } else if (pays || k->request) work[stay++] = work[c];
       else at[(*n)++] = work[c];
     }
     n_work = stay;
+    if (k->request) PetscCall(Save(k));
+    if (k->report->stopped) break;
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -715,11 +794,12 @@ static PetscErrorCode TakeBest(Krylov *k, PetscInt n, const PetscInt at[])
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* The columns at [n]: attempts, while the true residual is above the goal and still halves. */
+/* The columns at [n]: attempts, while the true residual is above the goal and still falls. */
 static PetscErrorCode Iterate(Krylov *k, PetscInt n, const PetscInt at[], PetscInt attempts, PetscBool from_x)
 {
-  PetscReal before[GRAM_PANEL];
-  PetscInt  work[GRAM_PANEL], n_work = n;
+  PetscReal         before[GRAM_PANEL], rz[GRAM_PANEL];
+  PetscInt          work[GRAM_PANEL], n_work = n;
+  GramPCGDirections directions = {.rz = rz};
 
   PetscFunctionBegin;
   for (PetscInt c = 0; c < n; c++) {
@@ -728,23 +808,42 @@ static PetscErrorCode Iterate(Krylov *k, PetscInt n, const PetscInt at[], PetscI
     k->column[at[c]].target = k->column[at[c]].goal;
   }
   for (PetscInt attempt = 0; attempt < attempts && n_work; attempt++) {
-    PetscInt stay = 0;
-    Mat      B, X;
+    const PetscInt growths = k->growths;
+    PetscInt       stay    = 0;
+    Mat            B, X;
 
     PetscCall(PartCreate(k, k->B, n_work, work, &B));
     PetscCall(PartCreate(k, k->X, n_work, work, &X));
+    if (k->P) {
+      PetscCall(PartCreate(k, k->P, n_work, work, &directions.P));
+      for (PetscInt c = 0; c < n_work; c++) rz[c] = k->rz_all[k->first + work[c]];
+      k->directions = &directions;
+    }
     PetscCall(Attempt(k, n_work, work, B, X, (PetscBool)(from_x || attempt > 0)));
-    for (PetscInt c = 0; c < n_work; c++) PetscCall(ColumnCopy(X, c, k->X, work[c]));
+    for (PetscInt c = 0; c < n_work; c++) {
+      PetscCall(ColumnCopy(X, c, k->X, work[c]));
+      if (!k->P) continue;
+      PetscCall(ColumnCopy(directions.P, c, k->P, work[c]));
+      k->rz_all[k->first + work[c]] = k->request && k->batched && k->growths == growths ? rz[c] : 0;
+    }
     PetscCall(MatDestroy(&B));
     PetscCall(MatDestroy(&X));
+    PetscCall(MatDestroy(&directions.P));
+    if (k->request) {
+      PetscCall(Save(k));
+      if (k->report->stopped) PetscFunctionReturn(PETSC_SUCCESS);
+      attempt--; /* the same one */
+      from_x = PETSC_TRUE;
+      continue;
+    }
     PetscCall(TrueResidual(k, k->X, n_work, work));
     for (PetscInt c = 0; c < n_work; c++) {
       Column         *w   = k->column + work[c];
       const PetscReal now = *Now(k, work[c]);
 
-      if (w->reason < 0 || !(now <= before[c] / 2)) continue;
+      if (w->reason < 0 || !(now <= 0.9 * before[c])) continue;
       if (now <= PetscMax(w->goal, GramResidualFloor(k->residual, k->first + work[c]))) continue;
-      w->target *= 0.5 * w->goal / now; /* the KSP may watch another norm: ask it for as much less */
+      w->target = 0.5 * w->goal / now * w->best; /* the KSP may watch another norm: ask it for as much less */
       before[stay] = now;
       work[stay++] = work[c];
     }
@@ -755,10 +854,10 @@ static PetscErrorCode Iterate(Krylov *k, PetscInt n, const PetscInt at[], PetscI
 }
 
 /* Refinement that does not get there hands over to the true operator, for its columns and those that follow. */
-static PetscErrorCode SolvePanel(Krylov *k, PetscInt max_it)
+static PetscErrorCode SolvePanel(Krylov *k)
 {
   PetscInt  at[GRAM_PANEL], n = 0;
-  PetscBool refined;
+  PetscBool from_x;
   Mat       A;
 
   PetscFunctionBegin;
@@ -769,18 +868,20 @@ static PetscErrorCode SolvePanel(Krylov *k, PetscInt max_it)
     Column *w = k->column + c;
 
     w->norm_b = w->norm_best = k->residual->b[k->first + c];
-    w->left                  = max_it;
+    w->left                  = k->max_it;
     w->inner                 = k->inner;
     w->reason                = w->norm_b == 0 ? KSP_CONVERGED_RTOL : KSP_DIVERGED_ITS;
     if (w->norm_b == 0) PetscCall(HistoryAdd(w, 0));
     else at[n++] = c;
   }
-  PetscCall(Start(k, &n, at));
-  refined = k->refine;
+  if (k->control && k->control->from) PetscCall(Resume(k, &n, at));
+  else PetscCall(Start(k, &n, at));
+  from_x = (PetscBool)(k->refine || (k->control && k->control->from));
   if (k->refine) PetscCall(Refine(k, &n, at));
+  if (k->report->stopped) PetscFunctionReturn(PETSC_SUCCESS);
   if (k->refine && n) PetscCall(TakeTrueOperator(k));
   PetscCall(KSPGetOperators(k->ksp, &A, NULL));
-  if (n) PetscCall(Iterate(k, n, at, A == k->residual->A ? RESTARTS + 1 : 1, refined));
+  if (n) PetscCall(Iterate(k, n, at, A == k->residual->A ? RESTARTS + 1 : 1, from_x));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -843,54 +944,87 @@ static PetscErrorCode ViewCreate(const Krylov *k, Mat all, PetscScalar *a, Mat *
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramKrylovSolve(KSP ksp, PetscBool refine, Mat B, const PetscReal goal[], Mat X,
-                               GramResidual *residual, GramReport *report)
+/* P and what belongs to it, of all columns */
+static PetscErrorCode ControlBegin(Krylov *k, Mat X)
 {
-  Krylov       k = {.ksp = ksp, .residual = residual, .report = report, .refine = refine, .q = residual->q};
-  PetscInt     max_it;
+  const GramSolveState *from = k->control ? k->control->from : NULL;
+  PetscBool             lrv;
+
+  PetscFunctionBegin;
+  if (!k->control) PetscFunctionReturn(PETSC_SUCCESS);
+  k->X_all = X;
+  PetscCall(MatDuplicate(X, MAT_DO_NOT_COPY_VALUES, &k->P_all));
+  PetscCall(MatZeroEntries(k->P_all));
+  PetscCall(PetscCalloc2(k->q, &k->rz_all, k->q, &k->its_all));
+  if (!from) PetscFunctionReturn(PETSC_SUCCESS);
+  k->report->iterations = from->total;
+  PetscCall(MatCopy(from->X, X, SAME_NONZERO_PATTERN)); /* of panels that are not reached */
+  PetscCall(PetscArraycpy(k->its_all, from->iterations, k->q));
+  PetscCall(PetscObjectTypeCompare((PetscObject)k->pc, "lrv", &lrv));
+  if (lrv && from->growth.rank) PetscCall(GramPCLRVSetGrowth(k->pc, &from->growth));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramKrylovSolve(KSP ksp, PetscBool refine, Mat B, const PetscReal goal[],
+                               const GramSolveControl *control, Mat X, GramResidual *residual,
+                               GramReport *report)
+{
+  Krylov       k = {.ksp      = ksp,
+                    .residual = residual,
+                    .report   = report,
+                    .refine   = refine,
+                    .q        = residual->q,
+                    .control  = control};
   KSPNormType  norm;
   GramSchedule schedule;
   PetscBool    some = PETSC_FALSE; /* column is not zero */
-  PetscScalar *b, *x;
+  PetscScalar *b, *x, *p = NULL;
 
   PetscFunctionBegin;
   PetscCall(KSPGetPC(ksp, &k.pc));
-  PetscCall(KSPGetTolerances(ksp, NULL, NULL, NULL, &max_it));
+  PetscCall(KSPGetTolerances(ksp, NULL, NULL, NULL, &k.max_it));
   PetscCall(KSPGetNormType(ksp, &norm));
   PetscCall(PetscObjectTypeCompare((PetscObject)ksp, KSPCG, &k.ritz));
   PetscCall(GramScheduleFromOptions(PetscObjectComm((PetscObject)ksp), &schedule));
   k.batched = (PetscBool)(k.ritz && norm == KSP_NORM_UNPRECONDITIONED && !schedule.reproducible &&
                           !ksp->numbermonitors);
-  k.ritz    = (PetscBool)(k.ritz && max_it <= RITZ_MOST);
+  k.ritz    = (PetscBool)(k.ritz && k.max_it <= RITZ_MOST);
   PetscCall(KSPMonitorSet(ksp, MonitorKSP, &k, NULL));
   PetscCall(KSPSetConvergenceTest(ksp, ConvergedKSP, &k, NULL));
   for (PetscInt c = 0; c < k.q; c++) some = (PetscBool)(some || residual->b[c] > 0);
   PetscCall(GramProgressBegin("solve", 0));
-  if (some && max_it > 0) {
+  PetscCall(ControlBegin(&k, X));
+  if (some && k.max_it > 0) {
     PetscCall(KSPSetUp(ksp));
     PetscCall(Admit(&k));
     if (refine && !k.refine) PetscCall(TakeTrueOperator(&k));
   }
   PetscCall(MatDenseGetArray(B, &b));
   PetscCall(MatDenseGetArray(X, &x));
-  for (k.first = 0; k.first < k.q; k.first += k.n) {
+  if (control) PetscCall(MatDenseGetArray(k.P_all, &p));
+  for (k.first = 0; k.first < k.q && !report->stopped; k.first += k.n) {
     k.n = PetscMin(PANEL, k.q - k.first);
     PetscCall(PetscCalloc1(k.n, &k.column));
     for (PetscInt c = 0; c < k.n; c++) k.column[c].goal = goal[k.first + c];
     PetscCall(ViewCreate(&k, B, b, &k.B));
     PetscCall(ViewCreate(&k, X, x, &k.X));
+    if (control) PetscCall(ViewCreate(&k, k.P_all, p, &k.P));
     PetscCall(PanelCreate(&k, k.n, &k.R));
     PetscCall(PanelCreate(&k, k.n, &k.best));
-    PetscCall(SolvePanel(&k, max_it));
+    PetscCall(SolvePanel(&k));
     PetscCall(PanelReport(&k));
     PetscCall(MatDestroy(&k.B));
     PetscCall(MatDestroy(&k.X));
+    PetscCall(MatDestroy(&k.P));
     PetscCall(MatDestroy(&k.R));
     PetscCall(MatDestroy(&k.best));
     PetscCall(PetscFree(k.column));
   }
+  if (control) PetscCall(MatDenseRestoreArray(k.P_all, &p));
   PetscCall(MatDenseRestoreArray(X, &x));
   PetscCall(MatDenseRestoreArray(B, &b));
+  PetscCall(MatDestroy(&k.P_all));
+  PetscCall(PetscFree2(k.rz_all, k.its_all));
   PetscCall(KSPMonitorCancel(ksp));
   PetscCall(GramProgressEnd());
   PetscCall(PreconditionerReport(k.pc, report));

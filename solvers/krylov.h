@@ -26,6 +26,7 @@ PetscErrorCode GramKrylovCheck(KSP ksp);
   @param[in]     ksp      from GramKrylovCreate(); its operator may become the true one
   @param[in]     refine   A is less than the true operator: solve for corrections
   @param[in]     goal     [q]
+  @param[in]     control  of GramSolve()
   @param[out]    X        N x q MATDENSE: the best iterates
   @param[in,out] residual of A and B; out: norms of the columns of X and of their residuals
   @param[out]    report   iterations, exact_from, history, pc..., eigenvalues; reason: why the first column that
@@ -35,5 +36,6 @@ PetscErrorCode GramKrylovCheck(KSP ksp);
   on the unpreconditioned norm solve them together (pcg.h), other methods one after the other, as do reproducible
   products, whose sums take PETSc's vectors.
 **/
-PetscErrorCode GramKrylovSolve(KSP ksp, PetscBool refine, Mat B, const PetscReal goal[], Mat X,
-                               GramResidual *residual, GramReport *report);
+PetscErrorCode GramKrylovSolve(KSP ksp, PetscBool refine, Mat B, const PetscReal goal[],
+                               const GramSolveControl *control, Mat X, GramResidual *residual,
+                               GramReport *report);

@@ -690,6 +690,27 @@ PetscErrorCode GramPCLRVGetInfo(PC pc, GramLRVInfo *info)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+PetscErrorCode GramPCLRVGetGrowth(PC pc, GramLRVGrowth *growth)
+{
+  const LRV *lrv = (LRV *)pc->data;
+
+  PetscFunctionBegin;
+  *growth = (GramLRVGrowth){lrv->cap_r, lrv->cap_m, lrv->grown, lrv->insist};
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPCLRVSetGrowth(PC pc, const GramLRVGrowth *growth)
+{
+  LRV *lrv = (LRV *)pc->data;
+
+  PetscFunctionBegin;
+  lrv->cap_r  = growth->rank;
+  lrv->cap_m  = growth->neighbors;
+  lrv->grown  = growth->grown;
+  lrv->insist = growth->insist;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramPCLRVBytes(MPI_Comm comm, const GramKernel *kernel, PetscInt n, PetscLogDouble *bytes)
 {
   PetscMPIInt ranks;

@@ -68,6 +68,16 @@ typedef struct {
 /* Not collective. */
 PetscErrorCode GramPCLRVGetInfo(PC pc, GramLRVInfo *info);
 
+/* What growth has come to, to be handed to the PC of a later run before its PCSetUp(): it then makes the same M. Not
+   collective. */
+typedef struct {
+  PetscInt  rank, neighbors; /* limits of the choice; 0: not grown */
+  PetscBool grown, insist;
+} GramLRVGrowth;
+
+PetscErrorCode GramPCLRVGetGrowth(PC pc, GramLRVGrowth *growth);
+PetscErrorCode GramPCLRVSetGrowth(PC pc, const GramLRVGrowth *growth);
+
 /* Bytes that a rank needs to set up and keep what is chosen first for n points, or what -pc_lrv_rank and -pc_lrv_neighbors
    say. Collective on comm. */
 PetscErrorCode GramPCLRVBytes(MPI_Comm comm, const GramKernel *kernel, PetscInt n, PetscLogDouble *bytes);

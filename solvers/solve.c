@@ -297,7 +297,8 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report)
+PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, const GramSolveControl *control, Mat *C,
+                         GramReport *report)
 {
   PetscReal     rtol, atol, *scale, *goal; /* of each column */
   PetscInt      n, q;
@@ -329,9 +330,9 @@ PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report)
   for (PetscInt c = 0; c < q; c++) goal[c] = PetscMax(rtol * residual.b[c], atol * scale[c]);
   if (report->method == GRAM_SOLVE_DIRECT) PetscCall(SolveDirect(A, &residual, B, *C, q, report));
   else
-    PetscCall(GramKrylovSolve(ksp, (PetscBool)(A != A_true && precision != GRAM_SINGLE), B, goal, *C,
+    PetscCall(GramKrylovSolve(ksp, (PetscBool)(A != A_true && precision != GRAM_SINGLE), B, goal, control, *C,
                               &residual, report));
-  PetscCall(Certify(&residual, rtol, goal, report));
+  if (!report->stopped) PetscCall(Certify(&residual, rtol, goal, report));
   PetscCall(PetscTimeAdd(&report->solve_seconds));
   report->solve_seconds -= report->setup_seconds;
 

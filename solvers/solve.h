@@ -4,6 +4,30 @@
 #include <petscmat.h>
 
 #include "gram_mat.h"
+#include "lrv.h"
+
+/* Where an iterative solve is, for another run to go on from; on any number of ranks, once rows are where they are there. */
+typedef struct {
+  Mat           X;  /* N x q MATDENSE, rows laid out as A: the solution so far, columns as scaled inside */
+  Mat           P;  /* N x q: last directions of cg (pcg.h) */
+  PetscReal    *rz; /* [q] r' M^-1 r before the step along them; 0: there is none */
+  PetscInt     *iterations; /* [q] that the column has taken */
+  PetscInt      total;      /* GramReport.iterations so far */
+  PetscInt      n_history;
+  PetscReal    *history; /* of the column with the most, as in GramReport */
+  GramLRVGrowth growth;  /* of pc lrv */
+} GramSolveState;
+
+typedef enum { GRAM_GO_ON, GRAM_SAVE, GRAM_STOP } GramRequest;
+
+/* How a caller takes part in a solve. Both functions are collective; request is called after each iteration, all ranks
+   get the same answer; save when the answer was not GRAM_GO_ON, as soon as the state is one to go on from. */
+typedef struct {
+  PetscErrorCode (*request)(void *ctx, GramRequest *request);
+  PetscErrorCode (*save)(void *ctx, const GramSolveState *state);
+  void                 *ctx;
+  const GramSolveState *from; /* NULL: from the beginning */
+} GramSolveControl;
 
 typedef enum { GRAM_SOLVE_AUTO, GRAM_SOLVE_ITERATIVE, GRAM_SOLVE_DIRECT } GramSolveMethod;
 
@@ -14,6 +38,7 @@ typedef enum { GRAM_SOLVE_AUTO, GRAM_SOLVE_ITERATIVE, GRAM_SOLVE_DIRECT } GramSo
 typedef struct {
   GramSolveMethod method; /* iterative or direct */
   PetscBool       converged;
+  PetscBool       stopped;           /* by GRAM_STOP */
   char            reason[32];        /* see GramSolve() */
   PetscInt        iterations;        /* products of all Krylov attempts over all columns; direct: 0 */
   PetscReal       relative_residual; /* largest over columns of ||b - A x||_2 / ||b||_2 */
@@ -52,6 +77,7 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
   @param[in]  A      from GramMatCreate() with a backend of any precision
   @param[in]  A_true from GramTrueOperatorCreate(), for residuals; not NULL
   @param[in]  Y      N x q MATDENSE, rows laid out as A
+  @param[in]  control  NULL, or who may have an iterative solve saved or stopped, and what it goes on from
   @param[out] C      N x q MATDENSE; free with MatDestroy()
   @param[out] report free its history with GramReportClear()
 
@@ -63,7 +89,7 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
 
   iterative: cg takes up to GRAM_PANEL - 1 columns through shared products, each with its own scalars, other methods one column
   after the other; each column with at most -ksp_max_it iterations in all. When the recomputed residual misses the
-  tolerance that the recursion claims, the KSP restarts from the current x while that halves the residual. A column that
+  tolerance that the recursion claims, the KSP restarts from the current x while that still lowers the residual. A column that
   has not improved on its best residual for GRAM_SOLVE_PATIENCE iterations is stopped. Where lrv finds that M is as
   good as A, x = M^-1 b is the solution, for one product.
 
@@ -72,6 +98,9 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
   begins with it for the panels that follow. With mixed precision and lrv the rounding of float is first estimated, 4 u
   times the largest norm of 8 rows of K: where the least eigenvalue of M is below 3 times that, A_true does it all. single
   is different: A alone, one attempt, unable to reach small tolerances.
+
+  A solve that goes on from a state takes the same iterations as one that was not stopped, for cg in double; with other
+  methods and while refining the Krylov method begins anew from X.
 
   direct: Cholesky, LAPACK on one rank, ScaLAPACK on several, in place (8 N^2 bytes over all ranks), followed by
   iterative refinement.
@@ -93,7 +122,8 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
   Errors: GRAM_ERR_INPUT for an unknown method, and for a KSP that watches no norm; GRAM_ERR_RESOURCE when several
   ranks want a direct solve from a PETSc without ScaLAPACK.
 **/
-PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, Mat *C, GramReport *report);
+PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, const GramSolveControl *control, Mat *C,
+                         GramReport *report);
 
 /**
   GramSolveEstimate - The method GramSolve() will take for n points and the memory it needs, with a prediction at m

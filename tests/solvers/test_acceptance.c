@@ -134,7 +134,7 @@ static PetscErrorCode Solve(MPI_Comm comm, const Case *c, GramPrecision precisio
   PetscCall(GramPanelFromInput(X, 1, y, &Y));
   PetscCall(GramMatCreate(X, &kernel, backend, &A));
   PetscCall(GramTrueOperatorCreate(X, &kernel, backend, A, &exact, &A_true));
-  PetscCall(GramSolve(A, A_true, Y, &C, report));
+  PetscCall(GramSolve(A, A_true, Y, NULL, &C, report));
   PetscCall(GramReportClear(report));
   PetscCall(MatDestroy(&C));
   PetscCall(MatDestroy(&Y));

@@ -40,7 +40,7 @@ static PetscErrorCode Solve(PetscInt n, PetscInt q, const GramKernel *kernel, Gr
   for (int i = 0; options[i]; i += 2) PetscCall(PetscOptionsSetValue(NULL, options[i], options[i + 1]));
   PetscCall(Problem(n, q, kernel, backend, &X, &A, &exact, &A_true, &C_true, &Y));
   PetscCall(GramMatGetStats(A_true, &before));
-  PetscCall(GramSolve(A, A_true, Y, &C, report));
+  PetscCall(GramSolve(A, A_true, Y, NULL, &C, report));
   PetscCall(GramMatGetStats(A_true, &after));
   *products = after.products - before.products;
   PetscCall(MatNorm(C_true, NORM_FROBENIUS, &norm));
@@ -192,6 +192,149 @@ static PetscErrorCode Edges(const GramKernel *well, GramBackend backend)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* A caller that stops a solve after some iterations, or has it saved and go on, and keeps what it is handed. */
+typedef struct {
+  PetscInt       left;
+  GramRequest    what;
+  PetscInt       saves;
+  GramSolveState state;
+} Caller;
+
+static PetscErrorCode Request(void *ctx, GramRequest *request)
+{
+  Caller *caller = (Caller *)ctx;
+
+  PetscFunctionBegin;
+  *request = caller->left-- > 0 ? GRAM_GO_ON : caller->what;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode StateClear(GramSolveState *state)
+{
+  PetscFunctionBegin;
+  PetscCall(MatDestroy(&state->X));
+  PetscCall(MatDestroy(&state->P));
+  PetscCall(PetscFree(state->rz));
+  PetscCall(PetscFree(state->iterations));
+  PetscCall(PetscFree(state->history));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Keep(void *ctx, const GramSolveState *state)
+{
+  Caller  *caller = (Caller *)ctx;
+  PetscInt q;
+
+  PetscFunctionBegin;
+  PetscCall(StateClear(&caller->state));
+  caller->state = *state;
+  PetscCall(MatGetSize(state->X, NULL, &q));
+  PetscCall(MatDuplicate(state->X, MAT_COPY_VALUES, &caller->state.X));
+  PetscCall(MatDuplicate(state->P, MAT_COPY_VALUES, &caller->state.P));
+  PetscCall(PetscMalloc1(q, &caller->state.rz));
+  PetscCall(PetscArraycpy(caller->state.rz, state->rz, q));
+  PetscCall(PetscMalloc1(q, &caller->state.iterations));
+  PetscCall(PetscArraycpy(caller->state.iterations, state->iterations, q));
+  PetscCall(PetscMalloc1(state->n_history, &caller->state.history));
+  PetscCall(PetscArraycpy(caller->state.history, state->history, state->n_history));
+  caller->saves++;
+  caller->left = PETSC_MAX_INT;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* whole [q]: C of an uninterrupted solve */
+static PetscErrorCode Off(Mat C, Mat whole, PetscReal *error)
+{
+  PetscReal norm;
+
+  PetscFunctionBegin;
+  PetscCall(MatNorm(whole, NORM_FROBENIUS, &norm));
+  PetscCall(MatAXPY(C, -1, whole, SAME_NONZERO_PATTERN));
+  PetscCall(MatNorm(C, NORM_FROBENIUS, error));
+  *error /= norm;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Stopped after any number of iterations and gone on from there, or saved and gone on: the same answer after as many
+   iterations; more by a share where the method begins anew. */
+static PetscErrorCode Interrupted(const GramKernel *kernel, PetscInt n, PetscInt q, GramPrecision precision,
+                                  const char *const options[], PetscReal share)
+{
+  GramBackend backend, exact;
+  GramPoints  X;
+  GramReport  report, again;
+  Mat         A, A_true, C_true, Y, whole, C;
+  PetscReal   error;
+  PetscInt    column;
+
+  PetscFunctionBegin;
+  for (int i = 0; options[i]; i += 2) PetscCall(PetscOptionsSetValue(NULL, options[i], options[i + 1]));
+  PetscCall(PetscOptionsSetValue(NULL, "-solve_method", "iterative"));
+  PetscCall(GramBackendCreate(PETSC_COMM_WORLD, "cpu", precision, &backend));
+  PetscCall(Problem(n, q, kernel, backend, &X, &A, &exact, &A_true, &C_true, &Y));
+  PetscCall(GramSolve(A, A_true, Y, NULL, &whole, &report));
+  CHECK(report.converged && !report.stopped, "uninterrupted: %s", report.reason);
+  column = report.n_history - 1;
+  for (PetscInt stop = 0; stop < 2 * column; stop += PetscMax(1, column / 4)) {
+    Caller           caller  = {.left = stop / 2, .what = stop % 2 ? GRAM_SAVE : GRAM_STOP};
+    GramSolveControl control = {.request = Request, .save = Keep, .ctx = &caller};
+
+    PetscCall(GramSolve(A, A_true, Y, &control, &C, &again));
+    CHECK(again.stopped == (caller.what == GRAM_STOP && caller.saves),
+          "%s options, stop after %d: stopped %d", options[0] ? options[1] : "no", (int)stop / 2,
+          (int)again.stopped);
+    if (again.stopped) {
+      CHECK(caller.state.total == again.iterations && again.iterations < report.iterations + q,
+            "stopped after %d iterations, state says %d, %d in all", (int)again.iterations,
+            (int)caller.state.total, (int)report.iterations);
+      PetscCall(MatDestroy(&C));
+      PetscCall(GramReportClear(&again));
+      control.from = &caller.state;
+      PetscCall(GramSolve(A, A_true, Y, &control, &C, &again));
+    }
+    CHECK(again.converged && !again.stopped, "gone on after %d (%s): %s, residual %.1e", (int)stop / 2,
+          options[0] ? options[1] : "no options", again.reason, again.relative_residual);
+    CHECK(again.iterations <= (1 + share) * report.iterations + 3 * q * PetscMax(1, caller.saves),
+          "interrupted after %d iterations (%s): %d in all, %d without", (int)stop / 2,
+          options[0] ? options[1] : "no options", (int)again.iterations, (int)report.iterations);
+    PetscCall(Off(C, whole, &error));
+    CHECK(error <= 1e-8 * n / kernel->alpha, "interrupted after %d: coefficients off by %.1e", (int)stop / 2,
+          error);
+    PetscCall(MatDestroy(&C));
+    PetscCall(GramReportClear(&again));
+    PetscCall(StateClear(&caller.state));
+  }
+  PetscCall(GramReportClear(&report));
+  PetscCall(MatDestroy(&whole));
+  PetscCall(MatDestroy(&C_true));
+  PetscCall(MatDestroy(&Y));
+  PetscCall(MatDestroy(&A_true));
+  PetscCall(MatDestroy(&A));
+  PetscCall(GramBackendDestroy(&exact));
+  PetscCall(GramBackendDestroy(&backend));
+  PetscCall(GramPointsDestroy(&X));
+  PetscCall(PetscOptionsClearValue(NULL, "-solve_method"));
+  for (int i = 0; options[i]; i += 2) PetscCall(PetscOptionsClearValue(NULL, options[i]));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Interruptions(const GramKernel *well)
+{
+  GramKernel hard = {.dim = 3, .amplitude = 1, .alpha = 1e-4, .length_scale = {0.15, 0.15, 0.15}};
+  PetscBool  found;
+
+  PetscFunctionBegin;
+  PetscCall(Interrupted(well, 700, 1, GRAM_DOUBLE, OPTIONS("-ksp_rtol", "1e-10"), 0));
+  PetscCall(Interrupted(well, 700, 3, GRAM_DOUBLE, OPTIONS("-ksp_rtol", "1e-10"), 0));
+  PetscCall(Interrupted(well, 500, 2, GRAM_DOUBLE, OPTIONS("-pc_type", "none", "-ksp_rtol", "1e-10"), 0.1));
+  PetscCall(Interrupted(well, 300, 35, GRAM_DOUBLE, OPTIONS("-ksp_rtol", "1e-10"), 0.1));
+  PetscCall(Interrupted(well, 500, 2, GRAM_MIXED, OPTIONS("-ksp_rtol", "1e-10"), 0.3));
+  PetscCall(Interrupted(well, 500, 2, GRAM_DOUBLE, OPTIONS("-ksp_type", "gmres", "-ksp_rtol", "1e-10"), 1));
+  PetscCall(GramKernelSetType(&hard, "gaussian", NAN, &found)); /* lrv grows on the way */
+  PetscCall(Interrupted(&hard, 1000, 1, GRAM_DOUBLE, OPTIONS("-ksp_rtol", "1e-8"), 0.15));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 int main(int argc, char **argv)
 {
   GramBackend backend;
@@ -268,6 +411,7 @@ int main(int argc, char **argv)
   PetscCall(Refined(&kernel));
   PetscCall(Grown());
   PetscCall(Edges(&kernel, backend));
+  PetscCall(Interruptions(&kernel));
 
   /* numerically singular: whatever is claimed, the residual must bear it out */
   PetscCall(PetscOptionsSetValue(NULL, "-kernel_type", "gaussian"));
