@@ -626,7 +626,7 @@ static PetscErrorCode Admit(Krylov *k)
   GramPrecision precision;
   GramKernel    kernel;
   PetscReal     error = 0, least = 0;
-  PetscBool     lrv;
+  PetscBool     lrv, pipelined;
   Mat           A;
 
   PetscFunctionBegin;
@@ -634,6 +634,10 @@ static PetscErrorCode Admit(Krylov *k)
   PetscCall(KSPGetOperators(k->ksp, &A, NULL));
   PetscCall(GramMatGetPrecision(A, &precision));
   PetscCall(PetscObjectTypeCompare((PetscObject)k->pc, "lrv", &lrv));
+  PetscCall(PetscObjectTypeCompareAny((PetscObject)k->ksp, &pipelined, KSPPIPECG, KSPPIPECR, KSPPIPELCG,
+                                      KSPPIPECGRR, KSPPIPECG2, KSPPIPEFCG, KSPGROPPCG, KSPPIPEGCR,
+                                      KSPPIPEFGMRES, KSPPIPEBCGS, ""));
+  if (pipelined) k->refine = PETSC_FALSE; /* their recursions multiply errors of products */
   if (!k->refine || precision == GRAM_DOUBLE) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(FloatError(A, &error));
   if (lrv) PetscCall(LeastEigenvalue(A, k->pc, &least));

@@ -92,7 +92,7 @@ static PetscErrorCode Certify(GramResidual *residual, PetscReal rtol, const Pets
           PetscMax(report->backward_error, r / (report->norm_A * residual->x[c] + b + 1e-300));
     relative = (PetscBool)(relative && r <= rtol * b);
     met      = (PetscBool)(met && r <= goal[c]);
-    floor    = (PetscBool)(floor && (r <= goal[c] || r <= GramResidualFloor(residual, c)));
+    floor    = (PetscBool)(floor && (r <= goal[c] || (r <= GramResidualFloor(residual, c) && r < b)));
   }
   broken = (PetscBool)(!strcmp(report->reason, "indefinite") || !strcmp(report->reason, "nan_or_inf"));
   report->converged = (PetscBool)(met || (floor && !broken));

@@ -114,7 +114,8 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
   report->reason, converged:  relative_tolerance, absolute_tolerance  the recomputed residual meets -ksp_rtol,
                               -ksp_atol
                               direct              a factorisation did
-                              working_accuracy    ||r||_2 <= eps ||A||_1 ||x||_2: rounding of x alone does as much
+                              working_accuracy    ||r||_2 <= eps ||A||_1 ||x||_2: rounding of x alone does as much;
+                              never where x = 0 would do better
   not converged:              max_iterations, stagnation, indefinite (p'Ap <= 0 or a Cholesky pivot <= 0),
                               breakdown, nan_or_inf, residual (the tolerance was claimed but not met)
 
