@@ -352,7 +352,7 @@ static PetscErrorCode OptionRestore(const char *name, const char *before)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramVerbBench(MPI_Comm comm, PetscBool *converged)
+PetscErrorCode GramVerbBench(MPI_Comm comm, GramOutcome *outcome)
 {
   GramPlan  plan; /* the lists: -bench_* */
   Case      c;    /* one combination of them, with -kernel_*, -ridge_*, -backend, -product_* */
@@ -363,7 +363,7 @@ PetscErrorCode GramVerbBench(MPI_Comm comm, PetscBool *converged)
   PetscCall(GramPlanFromOptions(comm, &plan));
   PetscCall(PetscOptionsGetString(NULL, NULL, "-product_symmetric", symmetric, sizeof symmetric, NULL));
   PetscCall(PetscOptionsGetString(NULL, NULL, "-product_precision", precision, sizeof precision, NULL));
-  *converged = PETSC_TRUE;
+  *outcome = GRAM_DONE;
   for (PetscInt64 i = 0;; i++) {
     PetscCall(PetscMemzero(&c, sizeof c));
     PetscCall(GramPlanGetCase(comm, &plan, i, &c.is, &more));
@@ -374,7 +374,7 @@ PetscErrorCode GramVerbBench(MPI_Comm comm, PetscBool *converged)
     PetscCall(CaseCreate(comm, &plan, &c));
     PetscCall(CaseRun(comm, &plan, &c));
     PetscCall(CasePrint(comm, &plan, &c));
-    if (plan.solve && !c.report.converged) *converged = PETSC_FALSE;
+    if (plan.solve && !c.report.converged) *outcome = GRAM_UNCONVERGED;
     PetscCall(CaseDestroy(&c));
   }
   PetscCall(OptionRestore("-product_symmetric", symmetric));

@@ -57,12 +57,12 @@ static PetscErrorCode SayRegistered(MPI_Comm comm)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramVerbInfo(MPI_Comm comm, PetscBool *converged)
+PetscErrorCode GramVerbInfo(MPI_Comm comm, GramOutcome *outcome)
 {
   PetscFunctionBegin;
   PetscCall(SayLibraries(comm));
   PetscCall(SayBackends(comm));
   PetscCall(SayRegistered(comm));
-  *converged = PETSC_TRUE;
+  *outcome = GRAM_DONE;
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -8,6 +8,7 @@
 #include "config.h"
 #include "h5.h"
 #include "progress.h"
+#include "resume.h"
 #include "verbs.h"
 
 static const char usage[] =
@@ -23,7 +24,7 @@ static const char usage[] =
 
 static const struct {
   const char *name;
-  PetscErrorCode (*run)(MPI_Comm, PetscBool *);
+  PetscErrorCode (*run)(MPI_Comm comm, GramOutcome *outcome);
   const char *config; /* an example, named when a verb that needs one is given none */
 } verbs[] = {
     {"solve", GramVerbSolve, NULL},
@@ -32,7 +33,7 @@ static const struct {
     {"info", GramVerbInfo, NULL},
 };
 
-enum { EXIT_DONE = 0, EXIT_INPUT = 2, EXIT_UNCONVERGED = 3, EXIT_RESOURCE = 4 };
+enum { EXIT_DONE = 0, EXIT_INPUT = 2, EXIT_UNCONVERGED = 3, EXIT_RESOURCE = 4, EXIT_STOPPED = 75 };
 
 /* What PETSc itself refuses is the user's input too, when it is of these kinds. */
 static int ExitCode(PetscErrorCode error)
@@ -96,12 +97,12 @@ static int Refuse(const char *problem)
   return EXIT_INPUT;
 }
 
-static PetscErrorCode Run(const GramCommand *command, size_t verb, PetscBool *converged)
+static PetscErrorCode Run(const GramCommand *command, size_t verb, GramOutcome *outcome)
 {
   PetscFunctionBegin;
   PetscCall(GramConfigCheck(PETSC_COMM_WORLD, command));
   PetscCall(GramProgressSetFromOptions(PETSC_COMM_WORLD));
-  PetscCall(verbs[verb].run(PETSC_COMM_WORLD, converged));
+  PetscCall(verbs[verb].run(PETSC_COMM_WORLD, outcome));
   PetscCall(GramConfigWarnUnused(PETSC_COMM_WORLD));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -112,10 +113,11 @@ int main(int argc, char **argv)
   char           problem[2 * PETSC_MAX_PATH_LEN];
   char         **args;
   int            n_args, rank;
-  size_t         verb      = 0;
-  PetscBool      converged = PETSC_TRUE;
+  size_t         verb    = 0;
+  GramOutcome    outcome = GRAM_DONE;
   PetscErrorCode error;
 
+  GramSignalsCatch();
   (void)MPI_Init(&argc, &argv);
   (void)MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   GramCommandParse(argc, argv, &command, problem, sizeof problem);
@@ -144,7 +146,7 @@ int main(int argc, char **argv)
     return EXIT_INPUT;
   }
   (void)signal(SIGPIPE, SIG_IGN); /* "gramarye info | head" is no crash */
-  error = Run(&command, verb, &converged);
+  error = Run(&command, verb, &outcome);
   if (GramH5IsLost()) { /* see there: MPI_Finalize would not return */
     (void)MPI_Barrier(MPI_COMM_WORLD);
     _exit(ExitCode(error));
@@ -153,5 +155,6 @@ int main(int argc, char **argv)
   free(args);
   (void)MPI_Finalize();
   if (error) return ExitCode(error);
-  return converged ? EXIT_DONE : EXIT_UNCONVERGED;
+  if (outcome == GRAM_STOPPED) return EXIT_STOPPED;
+  return outcome == GRAM_DONE ? EXIT_DONE : EXIT_UNCONVERGED;
 }

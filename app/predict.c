@@ -3,7 +3,7 @@
 #include "solve.h"
 #include "verbs.h"
 
-PetscErrorCode GramVerbPredict(MPI_Comm comm, PetscBool *converged)
+PetscErrorCode GramVerbPredict(MPI_Comm comm, GramOutcome *outcome)
 {
   GramModel    model;    /* kernel, points and coefficients, in input order */
   GramDataset  targets;  /* where */
@@ -54,7 +54,7 @@ PetscErrorCode GramVerbPredict(MPI_Comm comm, PetscBool *converged)
   PetscCall(GramSay(comm, "time", "%.2f s: read %.2f, predict %.2f", run.total_seconds, run.read_seconds,
                     run.predict_seconds));
   PetscCall(GramSay(comm, "output", "%s", path));
-  *converged = PETSC_TRUE;
+  *outcome = GRAM_DONE;
 
   PetscCall(PetscFree(mean));
   PetscCall(PetscFree(x));

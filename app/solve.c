@@ -3,6 +3,7 @@
 
 #include "lrv.h"
 #include "result.h"
+#include "resume.h"
 #include "solve.h"
 #include "verbs.h"
 
@@ -50,9 +51,11 @@ static PetscErrorCode Remedy(const GramModel *model, const char *reason, char te
   if (!strcmp(reason, "max_iterations"))
     PetscCall(PetscStrncpy(text, "raise ksp.max_it or ridge.alpha, or take solve.method direct", size));
   else if (!strcmp(reason, "indefinite"))
-    PetscCall(PetscSNPrintf(text, size,
-                            "the matrix is numerically singular: raise ridge.alpha from %.6g to %.1e or more",
-                            (double)model->kernel.alpha, (double)LeastAlpha(model)));
+    PetscCall(PetscSNPrintf(
+        text, size,
+        "the matrix is numerically singular: raise ridge.alpha from %.6g to %.1e, the least that can be "
+        "solved, or for predictions to much more",
+        (double)model->kernel.alpha, (double)LeastAlpha(model)));
   else if (!strcmp(reason, "residual"))
     PetscCall(PetscStrncpy(
         text, "its products cannot reach ksp.rtol: product.precision mixed or double, or a larger ksp.rtol",
@@ -65,20 +68,43 @@ static PetscErrorCode Remedy(const GramModel *model, const char *reason, char te
 static PetscErrorCode SummarizeSpectrum(MPI_Comm comm, const GramModel *model, const GramRun *run)
 {
   PetscFunctionBegin;
-  if (!PetscIsNanReal(run->eigenvalue_min))
+  if (run->eigenvalue_min <= 0)
+    PetscCall(GramSay(comm, "spectrum", "preconditioned, %.3g ... %.3g: not positive definite",
+                      (double)run->eigenvalue_min, (double)run->eigenvalue_max));
+  else if (!PetscIsNanReal(run->eigenvalue_min))
     PetscCall(GramSay(comm, "spectrum", "preconditioned, %.3g ... %.3g at least: condition %.3g or more",
                       (double)run->eigenvalue_min, (double)run->eigenvalue_max,
                       (double)(run->eigenvalue_max / run->eigenvalue_min)));
-  if (run->numerical_rank < 0 || run->numerical_rank >= model->n) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(GramSay(comm, "rank", "%" PetscInt_FMT " of %" PetscInt_FMT " in double precision, alpha %.6g",
-                    run->numerical_rank, model->n, (double)model->kernel.alpha));
-  if (run->converged && model->kernel.alpha < LeastAlpha(model))
+  if (run->numerical_rank >= 0 && run->numerical_rank < model->n)
+    PetscCall(GramSay(comm, "rank", "%" PetscInt_FMT " of %" PetscInt_FMT " in double precision, alpha %.6g",
+                      run->numerical_rank, model->n, (double)model->kernel.alpha));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* what a user has to know about an answer that is called converged */
+static PetscErrorCode WarnOfRounding(MPI_Comm comm, const GramModel *model, const GramRun *run)
+{
+  const PetscBool missed = (PetscBool)!strcmp(run->reason, "working_accuracy"),
+                  small  = (PetscBool)(model->kernel.alpha < LeastAlpha(model)),
+                  known  = (PetscBool)(run->numerical_rank >= 0 && run->numerical_rank < model->n);
+  char rank[64]          = "";
+
+  PetscFunctionBegin;
+  if (!missed && !(small && known)) PetscFunctionReturn(PETSC_SUCCESS);
+  if (known)
+    PetscCall(PetscSNPrintf(rank, sizeof rank, ", numerical rank %" PetscInt_FMT " of %" PetscInt_FMT,
+                            run->numerical_rank, model->n));
+  if (missed)
+    PetscCall(
+        PetscFPrintf(comm, stderr,
+                     "gramarye: warning: residual %.1e is where rounding ends it, above ksp.rtol%s: a larger "
+                     "ridge.alpha than %.6g would be solved to it\n",
+                     (double)run->relative_residual, rank, (double)model->kernel.alpha));
+  else
     PetscCall(PetscFPrintf(
         comm, stderr,
-        "gramarye: warning: ridge.alpha: %.6g is below %.1e, and K has numerical rank %" PetscInt_FMT
-        " of %" PetscInt_FMT ": rounding shapes the coefficients (lrv takes %.1e)\n",
-        (double)model->kernel.alpha, (double)LeastAlpha(model), run->numerical_rank, model->n,
-        (double)run->pc_alpha));
+        "gramarye: warning: ridge.alpha: %.6g is below %.1e%s: rounding shapes the coefficients\n",
+        (double)model->kernel.alpha, (double)LeastAlpha(model), rank));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -121,7 +147,8 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *model, const Gra
   PetscCall(GramSay(comm, "memory", "%.3g GB at the peak, %.3g GB predicted", run->peak_memory_bytes * 1e-9,
                     run->predicted_memory_bytes * 1e-9));
   PetscCall(GramSay(comm, "output", "%s", path));
-  if (!run->converged) {
+  if (run->converged) PetscCall(WarnOfRounding(comm, model, run));
+  else {
     PetscCall(Remedy(model, run->reason, remedy, sizeof remedy));
     PetscCall(PetscFPrintf(comm, stderr, "gramarye: warning: not converged (%s), residual %.1e: %s\n",
                            run->reason, (double)run->relative_residual, remedy));
@@ -129,7 +156,7 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *model, const Gra
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
+PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
 {
   GramDataset  data, targets;  /* rows of the files, in input order */
   GramModel    model;          /* what is written */
@@ -140,6 +167,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
   Mat          A, A_true;      /* [N, N] = K(X, X) + alpha I, never stored */
   GramReport   report;         /* iterations, true residual, seconds */
   GramRun      run;            /* the account of all this */
+  GramResume   resume;         /* checkpoints: where it goes on from, and who may stop it */
   GramH5       file;
   PetscReal   *mean = NULL, rmse = NAN, mae = NAN;
   const char  *detail;
@@ -173,13 +201,21 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
   PetscCall(GramSolveEstimate(comm, backend, &model.kernel, data.n, targets.n, data.q,
                               &run.predicted_memory_bytes, line, sizeof line));
   PetscCall(GramSay(comm, "estimate", "%s", line));
+  PetscCall(GramResumeCreate(comm, path, &data, X, &model.kernel, &resume)); /* -checkpoint_* */
 
   /* the operator: -backend, -product_*; the solve: -solve_method, -ksp_*, -pc_* */
   PetscCall(GramMatCreate(X, &model.kernel, backend, &A));
   PetscCall(GramTrueOperatorCreate(X, &model.kernel, backend, A, &exact, &A_true));
-  PetscCall(GramSolve(A, A_true, Y, NULL, &C, &report));
+  PetscCall(GramSolve(A, A_true, Y, &resume.control, &C, &report));
   PetscCall(SkippedFraction(A, &run.skipped_fraction));
   PetscCall(GramRunLap(&run.solve_seconds));
+  *outcome = report.stopped ? GRAM_STOPPED : report.converged ? GRAM_DONE : GRAM_UNCONVERGED;
+  if (report.stopped) {
+    PetscCall(GramSay(comm, "stopped",
+                      "by a signal after %" PetscInt_FMT " iterations; the same command goes on from %s",
+                      report.iterations, resume.path));
+    goto done;
+  }
 
   /* the prediction */
   if (targets.n) PetscCall(GramPredictAt(X, &model.kernel, backend, C, &targets, &mean));
@@ -195,25 +231,25 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
   model.x_file   = data.x_file;
   PetscCall(PetscMalloc1((size_t)data.n_local * (size_t)data.q, &model.coefficients));
   PetscCall(GramPanelToInput(X, C, model.coefficients));
-  run.method         = report.method == GRAM_SOLVE_DIRECT ? "direct" : "iterative";
-  run.reason         = report.reason;
-  run.iterations     = report.iterations;
-  run.exact_from     = report.exact_from;
-  run.pc             = report.pc[0] ? report.pc : NULL;
-  run.pc_rank        = report.pc_rank;
-  run.pc_neighbors   = report.pc_neighbors;
-  run.pc_alpha       = report.pc_alpha;
-  run.numerical_rank = report.numerical_rank;
-  run.eigenvalue_min = report.eigenvalue_min;
-  run.eigenvalue_max = report.eigenvalue_max;
-  run.converged = *converged = report.converged;
-  run.relative_residual      = report.relative_residual;
-  run.backward_error         = report.backward_error;
-  run.n_history              = report.n_history;
-  run.history                = report.history;
-  run.setup_seconds          = report.setup_seconds;
-  run.solve_seconds          = report.solve_seconds;
-  run.pairs_per_second       = report.pairs_per_second;
+  run.method            = report.method == GRAM_SOLVE_DIRECT ? "direct" : "iterative";
+  run.reason            = report.reason;
+  run.iterations        = report.iterations;
+  run.exact_from        = report.exact_from;
+  run.pc                = report.pc[0] ? report.pc : NULL;
+  run.pc_rank           = report.pc_rank;
+  run.pc_neighbors      = report.pc_neighbors;
+  run.pc_alpha          = report.pc_alpha;
+  run.numerical_rank    = report.numerical_rank;
+  run.eigenvalue_min    = report.eigenvalue_min;
+  run.eigenvalue_max    = report.eigenvalue_max;
+  run.converged         = report.converged;
+  run.relative_residual = report.relative_residual;
+  run.backward_error    = report.backward_error;
+  run.n_history         = report.n_history;
+  run.history           = report.history;
+  run.setup_seconds     = report.setup_seconds;
+  run.solve_seconds     = report.solve_seconds;
+  run.pairs_per_second  = report.pairs_per_second;
   PetscCall(GramRunEnd(comm, backend, &run));
   PetscCall(GramH5Create(comm, path, "output.file", GramResultBytes(&model, &targets, &run), &file));
   PetscCall(GramModelWrite(file, &model));
@@ -222,6 +258,8 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged)
   PetscCall(GramH5Close(&file));
   PetscCall(Summarize(comm, &model, &targets, &run, detail, schedule.tolerance, rmse, mae, path));
 
+done:
+  PetscCall(GramResumeDestroy(&resume, (PetscBool)!report.stopped));
   PetscCall(PetscFree(mean));
   PetscCall(PetscFree(model.coefficients));
   PetscCall(GramReportClear(&report));

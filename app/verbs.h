@@ -3,14 +3,11 @@
 
 #include "gram.h"
 
-/**
-  GramVerb... - Run a verb with the options database as its config.
+/* The result is written; it missed its tolerance (exit code 3); a signal ended the run after a checkpoint (75). */
+typedef enum { GRAM_DONE, GRAM_UNCONVERGED, GRAM_STOPPED } GramOutcome;
 
-  Collective on comm.
-
-  @param[out] converged PETSC_FALSE: the result is written but missed its tolerance (exit code 3)
-**/
-PetscErrorCode GramVerbSolve(MPI_Comm comm, PetscBool *converged);
-PetscErrorCode GramVerbPredict(MPI_Comm comm, PetscBool *converged);
-PetscErrorCode GramVerbBench(MPI_Comm comm, PetscBool *converged);
-PetscErrorCode GramVerbInfo(MPI_Comm comm, PetscBool *converged);
+/* GramVerb... - Run a verb with the options database as its config. Collective on comm. */
+PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome);
+PetscErrorCode GramVerbPredict(MPI_Comm comm, GramOutcome *outcome);
+PetscErrorCode GramVerbBench(MPI_Comm comm, GramOutcome *outcome);
+PetscErrorCode GramVerbInfo(MPI_Comm comm, GramOutcome *outcome);

@@ -185,8 +185,8 @@ static PetscErrorCode CheckMemory(const GramDataset *d, const char *what)
   const PetscLogDouble dim = d->scaling.sphere ? 3 : d->dim_file, q = PetscMax(d->q, d->scaling.q);
 
   PetscFunctionBegin;
-  PetscCall(GramMemoryCheck(d->comm, d->n, 16.0 * (PetscLogDouble)d->n_local * (d->dim_file + dim + q), what, NULL,
-                            NULL, 0));
+  PetscCall(GramMemoryCheck(d->comm, d->n, 16.0 * (PetscLogDouble)d->n_local * (d->dim_file + dim + q), what,
+                            NULL, NULL, 0));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

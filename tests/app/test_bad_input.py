@@ -321,7 +321,7 @@ bad("variance", 2, (r"target\.variance", ABOUT_VERSION), keys={"target.variance"
 bad("gradient of the mean", 2, (r"target\.gradient", ABOUT_VERSION), keys={"target.gradient": True})
 bad("cubic", 2, (r"kernel\.type|tail\.degree", "cubic"), keys={"kernel.type": "cubic"})
 bad("tree", 2, (r"product\.method", "tree", ABOUT_VERSION), keys={"product.method": "tree"})
-bad("checkpoints", 2, (r"checkpoint\.interval", ABOUT_VERSION), keys={"checkpoint.interval": 60})
+bad("checkpoint interval", 2, (r"checkpoint\.interval", "'-60'"), keys={"checkpoint.interval": -60})
 bad("leave-one-out", 2, (r"output\.loo", ABOUT_VERSION), keys={"output.loo": True})
 bad("vtk", 2, (r"output\.vtk", ABOUT_VERSION), keys={"output.vtk": "out.vtkhdf"})
 

@@ -1,0 +1,201 @@
+#include <petsctime.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "resume.h"
+#include "result.h"
+
+static volatile sig_atomic_t caught;
+
+static void Catch(int signal)
+{
+  (void)signal;
+  caught = 1;
+}
+
+static void On(int signal, void (*handler)(int))
+{
+  struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+
+  (void)sigemptyset(&action.sa_mask);
+  (void)sigaction(signal, &action, NULL);
+}
+
+void GramSignalsCatch(void) { On(SIGUSR1, Catch); }
+
+/* A signal may reach one rank alone, and clocks differ: all do what any wants. */
+static PetscErrorCode Request(void *ctx, GramRequest *request)
+{
+  GramResume    *r = (GramResume *)ctx;
+  PetscLogDouble now;
+  int            wanted = GRAM_GO_ON;
+
+  PetscFunctionBegin;
+  On(SIGTERM, Catch); /* from the first iteration on there is something to save */
+  PetscCall(PetscTime(&now));
+  if (r->interval > 0 && now - r->last >= r->interval) wanted = GRAM_SAVE;
+  if (caught) wanted = GRAM_STOP;
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &wanted, 1, MPI_INT, MPI_MAX, r->comm));
+  *request = (GramRequest)wanted;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Save(void *ctx, const GramSolveState *state)
+{
+  GramResume    *r = (GramResume *)ctx;
+  GramCheckpoint c = r->of;
+
+  PetscFunctionBegin;
+  c.total     = state->total;
+  c.n_history = state->n_history;
+  c.growth[0] = state->growth.rank;
+  c.growth[1] = state->growth.neighbors;
+  c.growth[2] = state->growth.grown;
+  c.growth[3] = state->growth.insist;
+  PetscCall(PetscMalloc2((size_t)c.n_local * (size_t)c.q, &c.x, (size_t)c.n_local * (size_t)c.q, &c.p));
+  PetscCall(PetscMalloc2(c.q, &c.rz, c.q, &c.iterations));
+  PetscCall(PetscMalloc1(c.n_history, &c.history));
+  PetscCall(PetscArraycpy(c.history, state->history, c.n_history));
+  PetscCall(GramPanelToInput(r->X, state->X, c.x));
+  PetscCall(GramPanelToInput(r->X, state->P, c.p));
+  for (PetscInt q = 0; q < c.q; q++) {
+    c.rz[q]         = state->rz[q];
+    c.iterations[q] = (PetscReal)state->iterations[q];
+  }
+  PetscCall(GramCheckpointWrite(r->path, &c));
+  PetscCall(GramCheckpointClear(&c));
+  PetscCall(PetscTime(&r->last));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* the numbers of a problem and what acts on them, with all their digits */
+static PetscErrorCode Describe(const GramDataset *data, const GramKernel *kernel, GramCheckpoint *c)
+{
+  uint64_t x, y;
+  char     number[32];
+
+  PetscFunctionBegin;
+  PetscCall(GramChecksum(data->comm, data->n_local, data->dim, data->x, &x));
+  PetscCall(GramChecksum(data->comm, data->n_local, data->q, data->y, &y));
+  (void)snprintf(c->data, sizeof c->data, "%016llx %016llx", (unsigned long long)x, (unsigned long long)y);
+  (void)snprintf(c->kernel, sizeof c->kernel, "%s, amplitude %.17g, alpha %.17g, length scale", kernel->type,
+                 (double)kernel->amplitude, (double)kernel->alpha);
+  if (GramRadialGetInfo(kernel->radial)->twonu > 0) {
+    (void)snprintf(number, sizeof number, ", 2 nu %d", (int)GramRadialGetInfo(kernel->radial)->twonu);
+    PetscCall(PetscStrlcat(c->kernel, number, sizeof c->kernel));
+  }
+  for (PetscInt k = 0; k < kernel->dim; k++) {
+    (void)snprintf(number, sizeof number, " %.17g", (double)kernel->length_scale[k]);
+    PetscCall(PetscStrlcat(c->kernel, number, sizeof c->kernel));
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* the options that say by which recursion directions came about: others begin anew from x */
+static PetscErrorCode Method(char method[], size_t size)
+{
+  static const char *const names[] = {"-ksp_type",         "-ksp_norm_type",    "-pc_type",
+                                      "-pc_lrv_rank",      "-pc_lrv_neighbors", "-product_precision",
+                                      "-product_tolerance"};
+
+  PetscFunctionBegin;
+  method[0] = '\0';
+  for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(names); i++) {
+    char      value[64] = "";
+    PetscBool set;
+
+    PetscCall(PetscOptionsGetString(NULL, NULL, names[i], value, sizeof value, &set));
+    if (!set) continue;
+    PetscCall(PetscStrlcat(method, names[i], size));
+    PetscCall(PetscStrlcat(method, " ", size));
+    PetscCall(PetscStrlcat(method, value, size));
+    PetscCall(PetscStrlcat(method, " ", size));
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode FromOptions(MPI_Comm comm, const char *output, GramResume *r, PetscBool *restart)
+{
+  char      interval[64] = "none", word[32] = "auto";
+  char     *end;
+  PetscBool set;
+
+  PetscFunctionBegin;
+  PetscCall(PetscSNPrintf(r->path, sizeof r->path, "%s.checkpoint", output));
+  PetscCall(PetscOptionsGetString(NULL, NULL, "-checkpoint_file", r->path, sizeof r->path, NULL));
+  PetscCall(PetscOptionsGetString(NULL, NULL, "-checkpoint_interval", interval, sizeof interval, &set));
+  if (set && strcmp(interval, "none") != 0) {
+    r->interval = strtod(interval, &end);
+    GramCheckInput(*interval && !*end && r->interval > 0, comm,
+                   "checkpoint.interval: '%s' is neither none nor a number of seconds > 0", interval);
+  }
+  PetscCall(PetscOptionsGetString(NULL, NULL, "-checkpoint_restart", word, sizeof word, NULL));
+  PetscCall(PetscStrcasecmp(word, "auto", restart));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* the state that the checkpoint found is, with rows where they are here */
+static PetscErrorCode Adopt(GramResume *r)
+{
+  GramCheckpoint *c    = &r->found;
+  PetscBool       same = (PetscBool)!strcmp(c->method, r->of.method);
+
+  PetscFunctionBegin;
+  PetscCall(GramPanelFromInput(r->X, c->q, c->x, &r->from.X));
+  PetscCall(GramPanelFromInput(r->X, c->q, c->p, &r->from.P));
+  PetscCall(PetscMalloc1(c->q, &r->from.iterations));
+  for (PetscInt q = 0; q < c->q; q++) {
+    r->from.iterations[q] = (PetscInt)c->iterations[q];
+    if (!same) c->rz[q] = 0;
+  }
+  r->from.rz        = c->rz;
+  r->from.total     = c->total;
+  r->from.n_history = c->n_history;
+  r->from.history   = c->history;
+  if (same)
+    r->from.growth = (GramLRVGrowth){.rank      = c->growth[0],
+                                     .neighbors = c->growth[1],
+                                     .grown     = (PetscBool)(c->growth[2] != 0),
+                                     .insist    = (PetscBool)(c->growth[3] != 0)};
+  r->control.from = &r->from;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramResumeCreate(MPI_Comm comm, const char *output, const GramDataset *data, GramPoints X,
+                                const GramKernel *kernel, GramResume *r)
+{
+  PetscBool restart, found = PETSC_FALSE;
+  char      what[PETSC_MAX_PATH_LEN + 600] = "";
+
+  PetscFunctionBegin;
+  PetscCall(PetscMemzero(r, sizeof *r));
+  r->comm = comm;
+  r->X    = X;
+  PetscCall(FromOptions(comm, output, r, &restart));
+  r->of = (GramCheckpoint){.comm = comm, .n = data->n, .n_local = data->n_local, .q = data->q};
+  PetscCall(Describe(data, kernel, &r->of));
+  PetscCall(Method(r->of.method, sizeof r->of.method));
+  r->control = (GramSolveControl){.request = Request, .save = Save, .ctx = r};
+  r->found   = r->of;
+  if (restart) PetscCall(GramCheckpointRead(r->path, &r->found, &found, what, sizeof what));
+  if (found) {
+    PetscCall(Adopt(r));
+    PetscCall(GramSay(comm, "resumed", "from %s, after %" PetscInt_FMT " iterations", what, r->found.total));
+  } else if (what[0])
+    PetscCall(PetscFPrintf(comm, stderr, "gramarye: warning: checkpoint.restart: begins anew, %s\n", what));
+  PetscCall(PetscTime(&r->last));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramResumeDestroy(GramResume *r, PetscBool done)
+{
+  PetscFunctionBegin;
+  On(SIGTERM, SIG_DFL);
+  if (done) PetscCall(GramCheckpointRemove(r->comm, r->path));
+  PetscCall(MatDestroy(&r->from.X));
+  PetscCall(MatDestroy(&r->from.P));
+  PetscCall(PetscFree(r->from.iterations));
+  PetscCall(GramCheckpointClear(&r->found));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}

@@ -1,0 +1,43 @@
+/* A solve that can be stopped and run again: signals, checkpoints, and what they are of. */
+#pragma once
+
+#include "checkpoint.h"
+#include "dataset.h"
+#include "solve.h"
+
+/* Everything GramSolve() needs to be saved and gone on with. A plain struct. */
+typedef struct {
+  MPI_Comm         comm;
+  GramPoints       X; /* borrowed */
+  char             path[PETSC_MAX_PATH_LEN];
+  PetscReal        interval; /* seconds between checkpoints, 0: only on a signal */
+  PetscLogDouble   last;     /* when one was written */
+  GramCheckpoint   of;       /* the problem: its names and sizes */
+  GramCheckpoint   found;    /* what there was to go on from */
+  GramSolveState   from;
+  GramSolveControl control; /* for GramSolve() */
+} GramResume;
+
+/* From here on USR1 is noted, and ends a solve with a checkpoint in place of the program. Not collective; before
+   MPI_Init(). TERM likewise from the first iteration of a solve to its last. */
+void GramSignalsCatch(void);
+
+/**
+  GramResumeCreate - Read -checkpoint_file (the output's name and .checkpoint), -checkpoint_interval and
+  -checkpoint_restart, and the checkpoint there is.
+
+  Collective.
+
+  @param[in]  output  path of the result
+  @param[in]  X       points of the solve; borrowed
+  @param[out] resume  free with GramResumeDestroy()
+
+  Says on standard output what it goes on from, and on standard error why it does not where there is a file.
+
+  Errors: GRAM_ERR_INPUT naming the key.
+**/
+PetscErrorCode GramResumeCreate(MPI_Comm comm, const char *output, const GramDataset *data, GramPoints X,
+                                const GramKernel *kernel, GramResume *resume);
+
+/* done: the result is written, and the checkpoint of no more use. Collective. */
+PetscErrorCode GramResumeDestroy(GramResume *resume, PetscBool done);
