@@ -71,15 +71,15 @@ static PetscErrorCode Precondition(Panels *s, PC pc, PetscReal rz_before[])
   for (PetscInt c = 0; c < s->left; c++) {
     const PetscReal *r = s->r + GramAt(c, s->n, 0);
 
-    s->sums[2 * c]     = Dot(s->n, r, r);
-    s->sums[2 * c + 1] = Dot(s->n, r, s->z + GramAt(c, s->n, 0));
+    s->sums[GramAt(c, 2, 0)] = Dot(s->n, r, r);
+    s->sums[GramAt(c, 2, 1)] = Dot(s->n, r, s->z + GramAt(c, s->n, 0));
   }
   PetscCall(PetscMPIIntCast(2 * s->left, &count));
   PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, s->sums, count, MPIU_REAL, MPI_SUM, s->comm));
   for (PetscInt c = 0; c < s->left; c++) {
     rz_before[c]    = s->active[c].rz;
-    s->active[c].rr = s->sums[2 * c];
-    s->active[c].rz = s->sums[2 * c + 1];
+    s->active[c].rr = s->sums[GramAt(c, 2, 0)];
+    s->active[c].rz = s->sums[GramAt(c, 2, 1)];
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
