@@ -82,6 +82,13 @@ have_yaml() { pkg-config --exists yaml-0.1 2>/dev/null; }
 
 have_blas() { pkg-config --exists openblas 2>/dev/null || [[ -n ${MKLROOT-} ]]; }
 
+# daemons may lie where only root looks
+have_slurm()
+{
+  local PATH=$PATH:/usr/sbin:/sbin
+  have sbatch && have slurmctld && have slurmd && have munged
+}
+
 # sets python, the first interpreter that has all of the modules
 have_python()
 {
@@ -130,6 +137,9 @@ look_around()
   want have_python "Python with numpy, h5py and matplotlib" \
     "draws results and checks files in tests; pip install numpy h5py matplotlib, or set PYTHON" \
     python3 python3-numpy python3-h5py python3-matplotlib
+  if [[ -n ${testing-} ]]; then
+    want have_slurm "SLURM and MUNGE" "needed to test the scripts for clusters only" slurm-wlm munge
+  fi
 }
 
 # sudo may ask for a password where there is someone to answer
@@ -281,6 +291,7 @@ run()
 
 run_tests()
 {
+  local testing=yes
   build
   set_mpi_environment
   # twice as many as there are cores: many tests wait for short runs to start and to end
