@@ -27,16 +27,7 @@ typedef struct {
   GramReport   report;                            /* of the last solve, its seconds medians */
 } Case;
 
-/* Uniform numbers in [0, 1) by counter, so that any rank can make any of them: splitmix64 (Steele et al. 2014). */
-static PetscReal Uniform(uint64_t stream, uint64_t i)
-{
-  uint64_t z = ((SEED + stream) << 40) + (i + 1) * 0x9E3779B97F4A7C15u;
-
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  z ^= z >> 31;
-  return (PetscReal)(z >> 11) * 0x1p-53;
-}
+static PetscReal Uniform(uint64_t stream, uint64_t i) { return GramUniform((SEED + stream) << 40, i); }
 
 /* the problem of a case */
 

@@ -32,7 +32,8 @@ static PetscErrorCode Request(void *ctx, GramRequest *request)
   int            wanted = GRAM_GO_ON;
 
   PetscFunctionBegin;
-  On(SIGTERM, Catch); /* from the first iteration on there is something to save */
+  if (!r->watching) On(SIGTERM, Catch); /* from the first iteration on there is something to save */
+  r->watching = PETSC_TRUE;
   PetscCall(PetscTime(&now));
   if (r->interval > 0 && now - r->last >= r->interval) wanted = GRAM_SAVE;
   if (caught) wanted = GRAM_STOP;

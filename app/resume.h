@@ -11,6 +11,7 @@ typedef struct {
   GramPoints       X; /* borrowed */
   char             path[PETSC_MAX_PATH_LEN];
   PetscReal        interval; /* seconds between checkpoints, 0: only on a signal */
+  PetscBool        watching; /* TERM is caught */
   PetscLogDouble   last;     /* when one was written */
   GramCheckpoint   of;       /* the problem: its names and sizes */
   GramCheckpoint   found;    /* what there was to go on from */

@@ -17,16 +17,13 @@ PetscErrorCode GramCheckpointClear(GramCheckpoint *c)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* Each number by its place and its bits (the mixing of splitmix64, Steele et al. 2014), so that order does not matter. */
+/* Each number by its place and its bits, so that order does not matter. */
 static uint64_t Mix(uint64_t place, PetscReal number)
 {
-  uint64_t z;
+  uint64_t bits;
 
-  memcpy(&z, &number, sizeof z);
-  z ^= (place + 1) * 0x9E3779B97F4A7C15u;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
+  memcpy(&bits, &number, sizeof bits);
+  return GramHash(bits, place);
 }
 
 PetscErrorCode GramChecksum(MPI_Comm comm, PetscInt n_local, PetscInt width, const PetscReal *x,

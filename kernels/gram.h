@@ -1,6 +1,8 @@
 /* What every file sees: PETSc, how failures are classed, and the limits of the data structures. */
 #pragma once
 
+#include <stdint.h>
+
 #include <petscsys.h>
 
 #if defined(PETSC_USE_COMPLEX) || !defined(PETSC_USE_REAL_DOUBLE)
@@ -31,4 +33,21 @@
 static inline size_t GramAt(PetscInt row, PetscInt cols, PetscInt col)
 {
   return (size_t)row * (size_t)cols + (size_t)col;
+}
+
+/* A hash of (seed, i), for random numbers by counter: any rank can make any of them. Splitmix64 (G. Steele, D. Lea,
+   C. Flood, OOPSLA 2014); of one seed a bijection, so that no two i have the same. */
+static inline uint64_t GramHash(uint64_t seed, uint64_t i)
+{
+  uint64_t z = seed + (i + 1) * 0x9E3779B97F4A7C15u;
+
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+
+/* uniform in [0, 1) */
+static inline PetscReal GramUniform(uint64_t seed, uint64_t i)
+{
+  return (PetscReal)(GramHash(seed, i) >> 11) * 0x1p-53;
 }

@@ -31,17 +31,6 @@ struct _p_GramPivChol {
   PetscBool  exhausted; /* d is rounding */
 };
 
-/* Uniform in [0, 1) by counter: splitmix64 (Steele et al. 2014). */
-static PetscReal Uniform(uint64_t seed, uint64_t i)
-{
-  uint64_t z = seed + (i + 1) * 0x9E3779B97F4A7C15u;
-
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  z ^= z >> 31;
-  return (PetscReal)(z >> 11) * 0x1p-53;
-}
-
 PetscErrorCode GramPivCholCreate(Mat A, GramPivChol *pivchol)
 {
   GramKernel  kernel;
@@ -205,7 +194,7 @@ static PetscErrorCode Draw(GramPivChol p, PetscReal tolerance, PetscInt candidat
   if (*stop) PetscFunctionReturn(PETSC_SUCCESS);
 
   for (PetscInt q = 0; q < ROUND; q++) {
-    const int64_t at  = (int64_t)(Uniform(SEED_DRAW, p->drawn + (uint64_t)q) * (PetscReal)total) - before;
+    const int64_t at  = (int64_t)(GramUniform(SEED_DRAW, p->drawn + (uint64_t)q) * (PetscReal)total) - before;
     PetscInt      low = 0, high = p->n_local;
 
     candidates[q] = -1;
@@ -254,7 +243,7 @@ static PetscInt Select(GramPivChol p, const PetscInt candidates[ROUND], PetscRea
 
   for (PetscInt q = 0; q < ROUND; q++) left[q] = H[GramAt(q, ROUND, q)];
   for (PetscInt q = 0; q < ROUND; q++) {
-    const PetscReal u    = Uniform(SEED_ACCEPT, p->drawn + (uint64_t)q);
+    const PetscReal u    = GramUniform(SEED_ACCEPT, p->drawn + (uint64_t)q);
     PetscReal      *next = L + GramAt(n, ROUND, 0);
 
     if (!(u * H[GramAt(q, ROUND, q)] < left[q] && left[q] > NOISE * p->diagonal)) continue;
@@ -400,7 +389,7 @@ PetscErrorCode GramPivCholEstimate(GramPivChol p, PetscInt r, PetscReal *lambda)
   PetscCheck(0 <= r && r <= p->r, p->comm, PETSC_ERR_ARG_OUTOFRANGE,
              "rank %" PetscInt_FMT " of a factor of %" PetscInt_FMT " columns", r, p->r);
   for (PetscInt q = 0; q < ROUND; q++)
-    points[q] = (PetscInt)(Uniform(SEED_SAMPLE, (uint64_t)q) * (PetscReal)p->n);
+    points[q] = (PetscInt)(GramUniform(SEED_SAMPLE, (uint64_t)q) * (PetscReal)p->n);
   PetscCall(PetscSortRemoveDupsInt(&count, points));
   PetscCall(PetscMalloc2(GramAt(ROUND, r + 1, 0), &T, ROUND * ROUND, &work));
   PetscCall(PetscCalloc1(ROUND * (ROUND + 1), &G));

@@ -44,16 +44,6 @@ typedef struct {
   PetscInt level, index;
 } Ranked;
 
-/* Splitmix64 (Steele, Lea, Flood 2014) by counter: a bijection, so that no two points have the same hash. */
-static uint64_t Hash(uint64_t i)
-{
-  uint64_t z = HASH_SEED + (i + 1) * 0x9E3779B97F4A7C15u;
-
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
-}
-
 static int RankedCompare(const void *a_any, const void *b_any)
 {
   const Ranked *a = (const Ranked *)a_any, *b = (const Ranked *)b_any;
@@ -121,7 +111,8 @@ PetscErrorCode GramVoxelOrder(PetscInt dim, PetscInt n, const PetscReal *x, Pets
   if (!n) PetscFunctionReturn(PETSC_SUCCESS);
   cube = CubeAround(dim, n, x);
   PetscCall(PetscMalloc2(n, &p, (LEVELS - 1) * dim + 2, &stack));
-  for (PetscInt i = 0; i < n; i++) p[i] = (Ranked){.hash = Hash((uint64_t)i), .level = LEVELS, .index = i};
+  for (PetscInt i = 0; i < n; i++)
+    p[i] = (Ranked){.hash = GramHash(HASH_SEED, (uint64_t)i), .level = LEVELS, .index = i};
   stack[top++] = (Cell){.begin = 0, .end = n, .level = 0, .axis = dim};
   while (top) {
     Cell     cell = stack[--top];
