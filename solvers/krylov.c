@@ -820,6 +820,7 @@ static PetscErrorCode Iterate(Krylov *k, PetscInt n, const PetscInt at[], PetscI
     PetscCall(PartCreate(k, k->X, n_work, work, &X));
     if (k->P) {
       PetscCall(PartCreate(k, k->P, n_work, work, &directions.P));
+      if (!directions.R) PetscCall(PanelCreate(k, n_work, &directions.R));
       for (PetscInt c = 0; c < n_work; c++) rz[c] = k->rz_all[k->first + work[c]];
       k->directions = &directions;
     }
@@ -835,11 +836,14 @@ static PetscErrorCode Iterate(Krylov *k, PetscInt n, const PetscInt at[], PetscI
     PetscCall(MatDestroy(&directions.P));
     if (k->request) {
       PetscCall(Save(k));
-      if (k->report->stopped) PetscFunctionReturn(PETSC_SUCCESS);
-      attempt--; /* the same one */
-      from_x = PETSC_TRUE;
+      if (k->report->stopped) break;
+      attempt--; /* the same one, of the same columns */
+      from_x           = PETSC_TRUE;
+      directions.has_R = (PetscBool)(directions.has_R && k->batched && k->growths == growths);
       continue;
     }
+    directions.has_R = PETSC_FALSE;
+    PetscCall(MatDestroy(&directions.R));
     PetscCall(TrueResidual(k, k->X, n_work, work));
     for (PetscInt c = 0; c < n_work; c++) {
       Column         *w   = k->column + work[c];
@@ -853,7 +857,8 @@ static PetscErrorCode Iterate(Krylov *k, PetscInt n, const PetscInt at[], PetscI
     }
     n_work = stay;
   }
-  PetscCall(TakeBest(k, n, at));
+  PetscCall(MatDestroy(&directions.R));
+  if (!k->report->stopped) PetscCall(TakeBest(k, n, at));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -118,6 +118,22 @@ static PetscErrorCode DirectionsKeep(Panels *s, PetscInt c, PetscReal rz_before)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* R of directions = r of the column at work in place c */
+static PetscErrorCode ResidualKeep(Panels *s, PetscInt c)
+{
+  PetscInt   ld;
+  PetscReal *r;
+
+  PetscFunctionBegin;
+  if (!s->directions || !s->directions->R) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(MatDenseGetLDA(s->directions->R, &ld));
+  PetscCall(MatDenseGetArray(s->directions->R, &r));
+  PetscCall(PetscArraycpy(r + GramAt(s->active[c].column, ld, 0), s->r + GramAt(c, s->n, 0), s->n));
+  PetscCall(MatDenseRestoreArray(s->directions->R, &r));
+  s->directions->has_R = PETSC_TRUE;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 static PetscErrorCode DirectionsTake(Panels *s)
 {
   GramPCGDirections *d = s->directions;
@@ -152,6 +168,7 @@ static PetscErrorCode Test(Panels *s, PetscInt it, GramPCGTest test, void *ctx, 
     if (!done->reason && a->rr > 0 && a->rz <= 0) done->reason = KSP_DIVERGED_INDEFINITE_PC;
     if (!done->reason) continue;
     PetscCall(DirectionsKeep(s, c, rz_before[c]));
+    PetscCall(ResidualKeep(s, c));
     rz_before[c] = rz_before[s->left - 1];
     PetscCall(Leave(s, c));
   }
@@ -240,6 +257,7 @@ static PetscErrorCode LeaveIndefinite(Panels *s, GramPCGColumn columns[])
 
     if (a->pw > 0) continue;
     PetscCall(DirectionsKeep(s, c, 0));
+    PetscCall(ResidualKeep(s, c));
     columns[a->column].reason =
         PetscIsInfOrNanReal(a->pw) ? KSP_DIVERGED_NANORINF : KSP_DIVERGED_INDEFINITE_MAT;
     PetscCall(Leave(s, c));
@@ -251,29 +269,40 @@ static PetscErrorCode LeaveIndefinite(Panels *s, GramPCGColumn columns[])
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* R = B - A X, or B and X = 0 */
+/* r = the columns of R */
+static PetscErrorCode ResidualTake(Panels *s, Mat R)
+{
+  const PetscReal *r;
+  PetscInt         ld;
+
+  PetscFunctionBegin;
+  PetscCall(MatDenseGetLDA(R, &ld));
+  PetscCall(MatDenseGetArrayRead(R, &r));
+  for (PetscInt c = 0; c < s->left; c++)
+    PetscCall(PetscArraycpy(s->r + GramAt(c, s->n, 0), r + GramAt(c, ld, 0), s->n));
+  PetscCall(MatDenseRestoreArrayRead(R, &r));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* R = B - A X, or what was kept, or B and X = 0 */
 static PetscErrorCode Begin(Panels *s, Mat A, Mat B, Mat X, PetscBool from_x, PetscInt *products)
 {
-  const PetscReal *b, *ax;
-  PetscInt         ldb, lda;
+  const PetscBool  kept = (PetscBool)(from_x && s->directions && s->directions->R && s->directions->has_R);
+  const PetscReal *ax;
+  PetscInt         lda;
   Mat              AX;
 
   PetscFunctionBegin;
-  PetscCall(MatDenseGetLDA(B, &ldb));
-  PetscCall(MatDenseGetArrayRead(B, &b));
-  for (PetscInt c = 0; c < s->left; c++)
-    PetscCall(PetscArraycpy(s->r + GramAt(c, s->n, 0), b + GramAt(c, ldb, 0), s->n));
-  PetscCall(MatDenseRestoreArrayRead(B, &b));
+  PetscCall(ResidualTake(s, kept ? s->directions->R : B));
   if (!from_x) PetscCall(MatZeroEntries(X));
-  else {
-    PetscCall(MatMatMult(A, X, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &AX));
-    PetscCall(MatDenseGetLDA(AX, &lda));
-    PetscCall(MatDenseGetArrayRead(AX, &ax));
-    for (PetscInt c = 0; c < s->left; c++) Add(s->n, -1, ax + GramAt(c, lda, 0), s->r + GramAt(c, s->n, 0));
-    PetscCall(MatDenseRestoreArrayRead(AX, &ax));
-    PetscCall(MatDestroy(&AX));
-    *products += s->left;
-  }
+  if (!from_x || kept) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(MatMatMult(A, X, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &AX));
+  PetscCall(MatDenseGetLDA(AX, &lda));
+  PetscCall(MatDenseGetArrayRead(AX, &ax));
+  for (PetscInt c = 0; c < s->left; c++) Add(s->n, -1, ax + GramAt(c, lda, 0), s->r + GramAt(c, s->n, 0));
+  PetscCall(MatDenseRestoreArrayRead(AX, &ax));
+  PetscCall(MatDestroy(&AX));
+  *products += s->left;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -16,10 +16,13 @@ typedef struct {
   PetscReal          eigenvalue_min, eigenvalue_max; /* of M^-1 A, Ritz values; NaN without iterations */
 } GramPCGColumn;
 
-/* What CG knows beside x: the last direction, and r' M^-1 r before the step along it; 0 where there was none. */
+/* What CG knows beside x: the last direction, and r' M^-1 r before the step along it; 0 where there was none. With the
+   residual of the recursion, going on costs nothing; without, a product, and rounding that the recursion did not have. */
 typedef struct {
-  Mat        P;  /* N x q MATDENSE laid out as B */
-  PetscReal *rz; /* [q] */
+  Mat        P;     /* N x q MATDENSE laid out as B */
+  Mat        R;     /* likewise, or NULL */
+  PetscBool  has_R; /* R is the residual of what X is */
+  PetscReal *rz;    /* [q] */
 } GramPCGDirections;
 
 /**

@@ -104,8 +104,8 @@ def killed(args, folder):
     if whole is None:
         return
     saved, _ = solve(args, folder, "saved every 0.1 s", changes)
-    if saved:  # each costs a residual of both columns, and some of the speed
-        most = 1.15 * whole["run@iterations"] + 3 * (saved["run@seconds_total"] / 0.1 + 1)
+    if saved:
+        most = 1.05 * whole["run@iterations"] + 2
         g.check(saved["run@iterations"] <= most, f"saved every 0.1 s: {saved['run@iterations']} iterations, at most {most}")
     new, old = (os.path.join(folder, "out.h5.checkpoint" + s) for s in ("", ".old"))
     for ranks in 1, 2:

@@ -294,7 +294,8 @@ static PetscErrorCode Interrupted(const GramKernel *kernel, PetscInt n, PetscInt
     }
     CHECK(again.converged && !again.stopped, "gone on after %d (%s): %s, residual %.1e", (int)stop / 2,
           options[0] ? options[1] : "no options", again.reason, again.relative_residual);
-    CHECK(again.iterations <= (1 + share) * report.iterations + 3 * q * PetscMax(1, caller.saves),
+    CHECK(again.iterations <=
+              (1 + share) * report.iterations + 3 * q * (caller.what == GRAM_STOP || share > 0),
           "interrupted after %d iterations (%s): %d in all, %d without", (int)stop / 2,
           options[0] ? options[1] : "no options", (int)again.iterations, (int)report.iterations);
     PetscCall(Off(C, whole, &error));
