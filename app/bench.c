@@ -57,12 +57,12 @@ static PetscErrorCode CaseCheckMemory(MPI_Comm comm, const GramPlan *plan, const
   else {
     PetscCallMPI(MPI_Comm_size(comm, &ranks));
     PetscCall(GramScheduleFromOptions(comm, &schedule));
-    bytes = GramScheduleBytes(&schedule, c->is.n, c->is.dim, c->is.q) +
+    bytes = GramScheduleBytes(&schedule, &c->is.kernel, c->is.n, c->is.q) +
             GramBackendHostBytes(c->backend, c->is.n, c->is.dim, c->is.q) +
             8 * n * (4.0 * c->is.dim + 3.0 * c->is.q + 8) / ranks;
     PetscCall(GramMemoryCheck(comm, c->is.n, bytes, "bench.kind product", NULL, NULL, 0));
     PetscCall(GramBackendGetInfo(c->backend, NULL, &device, NULL));
-    PetscCall(GramScheduleDeviceBytes(&schedule, c->backend, c->is.n, c->is.dim, c->is.q, &need, &have));
+    PetscCall(GramScheduleDeviceBytes(&schedule, c->backend, &c->is.kernel, c->is.n, c->is.q, &need, &have));
     PetscCall(GramMemoryCheckDevice(comm, need, have, device));
   }
   PetscFunctionReturn(PETSC_SUCCESS);

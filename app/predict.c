@@ -34,7 +34,7 @@ PetscErrorCode GramVerbPredict(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramScalingApply(&model.scaling, model.n_local, model.dim_file, model.x_file, x));
   PetscCall(GramPointsCreate(comm, model.scaling.dim, model.n_local, x, model.kernel.length_scale,
                              schedule.block, &X));
-  PetscCall(GramPanelFromInput(X, model.q, model.coefficients, &C));
+  PetscCall(GramPanelFromInput(X, 1, model.q, model.coefficients, &C));
   PetscCall(GramPredictAt(X, &model.kernel, backend, C, &targets, &mean));
   PetscCall(GramRunLap(&run.predict_seconds));
 

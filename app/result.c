@@ -25,12 +25,12 @@ PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend
                              1, &T));
   PetscCall(GramPointsGetSizes(T, NULL, NULL, NULL, &m_local, NULL));
   PetscCall(GramPointsGetSizes(X, NULL, NULL, &n, NULL, NULL));
-  PetscCall(GramMatCreateCross(T, X, kernel, exact ? exact : backend, &K));
+  PetscCall(GramMatCreateCross(T, GRAM_VALUE, X, kernel, exact ? exact : backend, &K));
   PetscCall(GramProgressBegin("predict", (PetscReal)m_local * (PetscReal)n * (PetscReal)GramMatPasses(s->q)));
   PetscCall(MatMatMult(K, C, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &M));
   PetscCall(GramProgressEnd());
   PetscCall(PetscMalloc1((size_t)targets->n_local * (size_t)s->q, mean));
-  PetscCall(GramPanelToInput(T, M, *mean));
+  PetscCall(GramPanelToInput(T, 1, M, *mean));
   for (PetscInt i = 0; i < targets->n_local; i++) {
     for (PetscInt r = 0; r < s->q; r++)
       (*mean)[GramAt(i, s->q, r)] = s->value_shift[r] + s->value_scale[r] * (*mean)[GramAt(i, s->q, r)];

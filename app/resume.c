@@ -58,8 +58,8 @@ static PetscErrorCode Save(void *ctx, const GramSolveState *state)
   PetscCall(PetscMalloc2(c.q, &c.rz, c.q, &c.iterations));
   PetscCall(PetscMalloc1(c.n_history, &c.history));
   PetscCall(PetscArraycpy(c.history, state->history, c.n_history));
-  PetscCall(GramPanelToInput(r->X, state->X, c.x));
-  PetscCall(GramPanelToInput(r->X, state->P, c.p));
+  PetscCall(GramPanelToInput(r->X, 1, state->X, c.x));
+  PetscCall(GramPanelToInput(r->X, 1, state->P, c.p));
   for (PetscInt q = 0; q < c.q; q++) {
     c.rz[q]         = state->rz[q];
     c.iterations[q] = (PetscReal)state->iterations[q];
@@ -143,8 +143,8 @@ static PetscErrorCode Adopt(GramResume *r)
   PetscBool       same = (PetscBool)!strcmp(c->method, r->of.method);
 
   PetscFunctionBegin;
-  PetscCall(GramPanelFromInput(r->X, c->q, c->x, &r->from.X));
-  PetscCall(GramPanelFromInput(r->X, c->q, c->p, &r->from.P));
+  PetscCall(GramPanelFromInput(r->X, 1, c->q, c->x, &r->from.X));
+  PetscCall(GramPanelFromInput(r->X, 1, c->q, c->p, &r->from.P));
   PetscCall(PetscMalloc1(c->q, &r->from.iterations));
   for (PetscInt q = 0; q < c->q; q++) {
     r->from.iterations[q] = (PetscInt)c->iterations[q];

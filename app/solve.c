@@ -188,7 +188,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(
       GramPointsCreate(comm, data.dim, data.n_local, data.x, model.kernel.length_scale, schedule.block, &X));
   PetscCall(RefuseDuplicates(&data, X, &model.kernel));
-  PetscCall(GramPanelFromInput(X, data.q, data.y, &Y));
+  PetscCall(GramPanelFromInput(X, 1, data.q, data.y, &Y));
   PetscCall(GramRunLap(&run.read_seconds));
 
   /* what it will take */
@@ -230,7 +230,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   model.q        = data.q;
   model.x_file   = data.x_file;
   PetscCall(PetscMalloc1((size_t)data.n_local * (size_t)data.q, &model.coefficients));
-  PetscCall(GramPanelToInput(X, C, model.coefficients));
+  PetscCall(GramPanelToInput(X, 1, C, model.coefficients));
   run.method            = report.method == GRAM_SOLVE_DIRECT ? "direct" : "iterative";
   run.reason            = report.reason;
   run.iterations        = report.iterations;

@@ -192,10 +192,10 @@ PetscErrorCode GramTilesEnd(GramTiles tiles);
 PetscErrorCode GramTilesGetDeviceSeconds(GramTiles tiles, PetscLogDouble *seconds);
 
 /**
-  GramTilesEntries - a[j * lda + i] = phi(x_rows[i], z_cols[j]), in double whatever the precision of products;
-  values only, whatever the sides stand for.
+  GramTilesEntries - a[j * lda + i] = B[rows[i]][cols[j]], in double whatever the precision of products.
 
-  Not collective.
+  Not collective. rows and cols count numbers: that of point i and part p (0: its value) is i a + p, a of GramPartSize();
+  for values alone the points themselves. Numbers of a point that stand together in a list share what they take.
 **/
 PetscErrorCode GramTilesEntries(GramTiles tiles, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
                                 const PetscInt cols[], PetscReal *a, PetscInt lda);

@@ -372,6 +372,73 @@ static PetscErrorCode Add_CPU(GramTiles t, PetscInt n_tiles, const GramTile list
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* The points of a list of numbers, each once where its numbers stand together: point [count], and at [n] which of them
+   a number belongs to, part [n] which of its numbers it is, 0 the value. */
+static PetscInt PointsOf(GramPart side, PetscInt dim, PetscInt n, const PetscInt list[], PetscInt point[],
+                         PetscInt at[], PetscInt part[])
+{
+  const PetscInt numbers = GramPartSize(side, dim);
+  PetscInt       count   = 0;
+
+  for (PetscInt i = 0; i < n; i++) {
+    const PetscInt p = list[i] / numbers;
+
+    if (!count || point[count - 1] != p) point[count++] = p;
+    at[i]   = count - 1;
+    part[i] = list[i] % numbers + (side == GRAM_GRADIENT ? 1 : 0);
+  }
+  return count;
+}
+
+/* the coordinates of some points, [dim][ld] */
+static void Pick(const Coordinates *side, PetscInt dim, PetscInt n, const PetscInt point[], PetscInt ld,
+                 double *x)
+{
+  for (PetscInt c = 0; c < dim; c++) {
+    for (PetscInt i = 0; i < n; i++) x[GramAt(c, ld, i)] = side->x[GramAt(c, side->ld, point[i])];
+  }
+}
+
+/* with derivatives: the jets of all pairs of points, and of those the entries */
+static PetscErrorCode EntriesOfJets(GramTiles t, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
+                                    const PetscInt cols[], PetscReal *a, PetscInt lda)
+{
+  const TilesCPU *cpu  = (const TilesCPU *)t->data;
+  const PetscReal unit = GramRadialGetInfo(t->kernel.radial)->unit;
+  const PetscInt  dim = t->kernel.dim, ldx = n_rows + GRAM_TILE_PAD;
+  PetscInt       *row, *row_at, *row_part, *col, *col_at, *col_part, m, n;
+  double         *x, *z, *jets;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMalloc3(n_rows, &row, n_rows, &row_at, n_rows, &row_part));
+  PetscCall(PetscMalloc3(n_cols, &col, n_cols, &col_at, n_cols, &col_part));
+  m = PointsOf(t->rows, dim, n_rows, rows, row, row_at, row_part);
+  n = PointsOf(t->cols, dim, n_cols, cols, col, col_at, col_part);
+  PetscCall(PetscCalloc3(GramAt(ldx, dim, 0), &x, GramAt(n, dim, 0), &z, 3 * GramAt(m, n, 0), &jets));
+  Pick(&cpu->rows, dim, m, row, ldx, x);
+  Pick(&cpu->cols, dim, n, col, n, z);
+  cpu->simd->code[0]->jets(t->kernel.radial, (int)dim, m, n, x, ldx, z, n, jets);
+  for (PetscInt j = 0; j < n_cols; j++) {
+    const double *phi = jets + GramAt(col_at[j], m, 0), *first = phi + GramAt(m, n, 0),
+                 *second = first + GramAt(m, n, 0);
+    const PetscInt s     = col_part[j];
+    PetscReal     *aj    = a + GramAt(j, lda, 0);
+
+    for (PetscInt i = 0; i < n_rows; i++) {
+      const PetscInt p = row_part[i], k = row_at[i];
+      const double   dp = p ? x[GramAt(p - 1, ldx, k)] - z[GramAt(p - 1, n, col_at[j])] : 0,
+                   ds = s ? x[GramAt(s - 1, ldx, k)] - z[GramAt(s - 1, n, col_at[j])] : 0;
+
+      if (p && s) aj[i] = -unit * unit * ((p == s ? first[k] : 0) + second[k] * dp * ds);
+      else aj[i] = p ? unit * first[k] * dp : s ? -unit * first[k] * ds : phi[k];
+    }
+  }
+  PetscCall(PetscFree3(x, z, jets));
+  PetscCall(PetscFree3(col, col_at, col_part));
+  PetscCall(PetscFree3(row, row_at, row_part));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 static PetscErrorCode Entries_CPU(GramTiles t, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
                                   const PetscInt cols[], PetscReal *a, PetscInt lda)
 {
@@ -380,13 +447,13 @@ static PetscErrorCode Entries_CPU(GramTiles t, PetscInt n_rows, const PetscInt r
   double         *x, *z;
 
   PetscFunctionBegin;
-  PetscCall(PetscCalloc2(GramAt(ldx, dim, 0), &x, GramAt(n_cols, dim, 0), &z));
-  for (PetscInt c = 0; c < dim; c++) {
-    for (PetscInt i = 0; i < n_rows; i++)
-      x[GramAt(c, ldx, i)] = cpu->rows.x[GramAt(c, cpu->rows.ld, rows[i])];
-    for (PetscInt j = 0; j < n_cols; j++)
-      z[GramAt(c, n_cols, j)] = cpu->cols.x[GramAt(c, cpu->cols.ld, cols[j])];
+  if ((t->rows | t->cols) & GRAM_GRADIENT) {
+    PetscCall(EntriesOfJets(t, n_rows, rows, n_cols, cols, a, lda));
+    PetscFunctionReturn(PETSC_SUCCESS);
   }
+  PetscCall(PetscCalloc2(GramAt(ldx, dim, 0), &x, GramAt(n_cols, dim, 0), &z));
+  Pick(&cpu->rows, dim, n_rows, rows, ldx, x);
+  Pick(&cpu->cols, dim, n_cols, cols, n_cols, z);
   cpu->simd->code[0]->entries(t->kernel.radial, (int)dim, n_rows, n_cols, x, ldx, z, n_cols, a, lda);
   PetscCall(PetscFree2(x, z));
   PetscFunctionReturn(PETSC_SUCCESS);

@@ -979,7 +979,7 @@ PetscErrorCode TilesCreate_CUDA(GramTiles t, PetscInt m, const PetscReal *x, Pet
 
   PetscFunctionBegin;
   t->data = cuda;
-  PetscCall(GramTilesCreate(DeviceOf(t)->cpu, &t->kernel, GRAM_VALUE, m, x, GRAM_VALUE, n,
+  PetscCall(GramTilesCreate(DeviceOf(t)->cpu, &t->kernel, t->rows, m, x, t->cols, n,
                             t->square ? NULL : z, &cuda->entries));
   PetscCall(SideCreate(&cuda->rows, dim, m, x, unit));
   if (!t->square) PetscCall(SideCreate(&cuda->cols, dim, n, z, unit));

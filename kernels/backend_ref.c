@@ -150,10 +150,21 @@ static PetscErrorCode Add_Ref(GramTiles t, PetscInt n_tiles, const GramTile list
 static PetscErrorCode Entries_Ref(GramTiles t, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
                                   const PetscInt cols[], PetscReal *a, PetscInt lda)
 {
+  const PetscInt dim = t->kernel.dim, na = GramPartSize(t->rows, dim), nb = GramPartSize(t->cols, dim),
+                 p0 = t->rows == GRAM_GRADIENT, s0 = t->cols == GRAM_GRADIENT;
+  const PetscBool plain = (PetscBool)(t->rows == GRAM_VALUE && t->cols == GRAM_VALUE);
+  PetscReal      *block, phi;
+
   PetscFunctionBegin;
+  PetscCall(PetscMalloc1((1 + dim) * (1 + dim), &block));
   for (PetscInt j = 0; j < n_cols; j++) {
-    for (PetscInt i = 0; i < n_rows; i++) BlockRef(t, rows[i], cols[j], NULL, a + GramAt(j, lda, i));
+    for (PetscInt i = 0; i < n_rows; i++) {
+      BlockRef(t, rows[i] / na, cols[j] / nb, plain ? NULL : block, &phi);
+      a[GramAt(j, lda, i)] =
+          plain ? phi : block[GramAt(p0 + rows[i] % na, 1 + dim, s0 + cols[j] % nb)];
+    }
   }
+  PetscCall(PetscFree(block));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -30,10 +30,14 @@ typedef struct {
   GramSkip      skip;
   PetscBool     in_order;         /* a reproducible Cross: every row sums all blocks, in their order */
   PetscBool square, cover, apart; /* apart: the tiles' rows are the points of R, their columns those of C */
-  PetscInt  m_local, n_local, n;  /* rows and columns of this rank, columns in all */
+  GramPart  rows, cols;           /* what points stand for */
+  PetscInt  a, b;                 /* numbers that a row point and a column point carry */
+  PetscReal out[1 + GRAM_MAX_DIM], in[1 + GRAM_MAX_DIM]; /* [a], [b] from the tiles' coordinates, and to them */
+  PetscReal ridge[1 + GRAM_MAX_DIM];                     /* [a] on the diagonal; 0 where it is not square */
+  PetscInt  m_local, n_local, n;  /* points of the rows and columns of this rank, of columns in all */
   Side      R, C;                 /* rows are shared along a row of the grid, columns along a column */
   PetscInt  n_x, n_z;             /* points that the tiles hold as rows and as columns */
-  PetscInt  n_cols, *cols,
+  PetscInt  n_cols, *block,
       *held;          /* column blocks in all, where each begins on the curve and in C (-1: not in C) */
   PetscInt    *first; /* [size + 1] first column block of each rank */
   PetscInt     n_strips, *strips;          /* row blocks of R, where each begins in the tiles' rows */
@@ -43,8 +47,8 @@ typedef struct {
   PetscInt    *list_held;                  /* held of their columns */
   PetscInt     width;                      /* columns that the buffers have room for */
   PetscInt     shares;                     /* panels of the product under way */
-  PetscReal   *v, *w, *y, *u; /* [n_z][q] gathered, [n_x][q] likewise, [n_x][q] summed, [n_z][q] likewise */
-  PetscReal   *packed, *sum_R, *sum_C; /* [n_local][q], and what comes back to this rank from both sides */
+  PetscReal   *v, *w, *y, *u; /* [n_z][b][q] gathered, [n_x][a][q] likewise; [n_x][a][q] summed, [n_z][b][q] likewise */
+  PetscReal   *packed, *sum_R, *sum_C; /* [n_local][b][q], and what comes back to this rank from both sides */
   PetscReal   *folds_R, *folds_C; /* [R.n][q][GRAM_FOLDS], [C.n][q][GRAM_FOLDS] of a reproducible product */
   PetscReal    scale, shift;      /* the Mat is scale (K + alpha I) + shift I: of MatScale() and MatShift() */
   GramMatStats stats;
@@ -84,8 +88,8 @@ static PetscErrorCode TileAt(GramShell *s, Pass pass, PetscInt i, PetscInt turn,
   *mine = (PetscBool)(*held >= 0 && (!half || (PetscMin(block, j) % 2 == 0) == (block < j)) &&
                       (pass == ALL || own == (pass == OWN)));
   if (!*mine) PetscFunctionReturn(PETSC_SUCCESS);
-  *tile = (GramTile){s->strips[i], s->strips[i + 1] - s->strips[i], s->apart ? *held : s->cols[j],
-                     s->cols[j + 1] - s->cols[j],
+  *tile = (GramTile){s->strips[i], s->strips[i + 1] - s->strips[i], s->apart ? *held : s->block[j],
+                     s->block[j + 1] - s->block[j],
                      !s->cover ? GRAM_TILE_ONCE
                      : turn    ? GRAM_TILE_BOTH
                                : GRAM_TILE_DIAGONAL};
@@ -180,23 +184,23 @@ static PetscErrorCode CountOf(PetscInt rows, PetscInt width, PetscMPIInt *count)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* An exchange of rows of q numbers between the ranks of a side. */
+/* An exchange of rows of so many numbers between the ranks of a side. */
 typedef struct {
   MPI_Request  request; /* MPI_REQUEST_NULL: none is under way */
   MPI_Datatype row;
 } Gather;
 
 /* all: the rows of this rank are in their place, those of the other ranks arrive until GatherEnd() returns */
-static PetscErrorCode GatherBegin(GramShell *s, const Side *side, PetscInt q, PetscReal *all, Gather *gather)
+static PetscErrorCode GatherBegin(GramShell *s, const Side *side, PetscInt width, PetscReal *all, Gather *gather)
 {
   PetscFunctionBegin;
   gather->request = MPI_REQUEST_NULL;
   if (side->size == 1) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCallMPI(MPI_Type_contiguous((int)q, MPIU_REAL, &gather->row));
+  PetscCallMPI(MPI_Type_contiguous((int)width, MPIU_REAL, &gather->row));
   PetscCallMPI(MPI_Type_commit(&gather->row));
   PetscCallMPI(MPI_Iallgatherv(MPI_IN_PLACE, 0, gather->row, all, side->counts, side->at, gather->row,
                                side->comm, &gather->request));
-  s->stats.bytes += 8.0 * (PetscLogDouble)q * (PetscLogDouble)(side->n - s->n_local);
+  s->stats.bytes += 8.0 * (PetscLogDouble)width * (PetscLogDouble)(side->n - s->n_local);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -244,18 +248,20 @@ static PetscErrorCode BuffersDestroy(GramShell *s)
 /* Where X is Z, w is v; and u is y unless their sums have to stay apart. */
 static PetscErrorCode BuffersReserve(GramShell *s, PetscInt q)
 {
-  const PetscInt folds = s->schedule.reproducible ? GRAM_FOLDS : 0, sums = PetscMax(1, folds);
+  const PetscInt folds = s->schedule.reproducible ? GRAM_FOLDS : 0, sums = PetscMax(1, folds), qa = s->a * q,
+                 qb = s->b * q;
 
   PetscFunctionBegin;
   if (q <= s->width) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(BuffersDestroy(s));
-  PetscCall(GramTilesMalloc(s->tiles, GRAM_PANEL_IN, GramAt(s->n_z, q, 0), &s->v));
-  PetscCall(GramTilesMalloc(s->tiles, GRAM_PANEL_IN, s->apart && s->cover ? GramAt(s->n_x, q, 0) : 0, &s->w));
-  PetscCall(GramTilesMalloc(s->tiles, GRAM_PANEL_OUT, GramAt(s->n_x, q, 0), &s->y));
+  PetscCall(GramTilesMalloc(s->tiles, GRAM_PANEL_IN, GramAt(s->n_z, qb, 0), &s->v));
+  PetscCall(
+      GramTilesMalloc(s->tiles, GRAM_PANEL_IN, s->apart && s->cover ? GramAt(s->n_x, qa, 0) : 0, &s->w));
+  PetscCall(GramTilesMalloc(s->tiles, GRAM_PANEL_OUT, GramAt(s->n_x, qa, 0), &s->y));
   PetscCall(GramTilesMalloc(s->tiles, GRAM_PANEL_OUT,
-                            s->cover && (s->apart || folds) ? GramAt(s->n_z, q, 0) : 0, &s->u));
-  PetscCall(PetscMalloc3(GramAt(s->n_local, q, 0), &s->packed, GramAt(s->m_local, sums * q, 0), &s->sum_R,
-                         GramAt(s->m_local, sums * q, 0), &s->sum_C));
+                            s->cover && (s->apart || folds) ? GramAt(s->n_z, qb, 0) : 0, &s->u));
+  PetscCall(PetscMalloc3(GramAt(s->n_local, qb, 0), &s->packed, GramAt(s->m_local, sums * qa, 0), &s->sum_R,
+                         GramAt(s->m_local, sums * qa, 0), &s->sum_C));
   PetscCall(PetscMalloc2(GramAt(s->R.n, folds * q, 0), &s->folds_R,
                          s->cover ? GramAt(s->C.n, folds * q, 0) : 0, &s->folds_C));
   s->width = q;
@@ -281,8 +287,8 @@ static PetscErrorCode ApplyTiles(GramShell *s, PetscInt q, Gather *v, Gather *w)
       early                = (PetscBool)(v->request != MPI_REQUEST_NULL || w->request != MPI_REQUEST_NULL);
 
   PetscFunctionBegin;
-  PetscCall(PetscArrayzero(s->y, GramAt(s->n_x, q, 0)));
-  if (separate) PetscCall(PetscArrayzero(s->u, GramAt(s->n_z, q, 0)));
+  PetscCall(PetscArrayzero(s->y, GramAt(s->n_x, s->a * q, 0)));
+  if (separate) PetscCall(PetscArrayzero(s->u, GramAt(s->n_z, s->b * q, 0)));
   PetscCall(GramTilesBegin(s->tiles, q, s->v, s->y,
                            !s->cover  ? NULL
                            : separate ? s->w
@@ -311,26 +317,27 @@ static PetscErrorCode ApplyTiles(GramShell *s, PetscInt q, Gather *v, Gather *w)
 /* This rank's rows to their place in v and w, and those of the others asked for; wait: until they are there. */
 static PetscErrorCode GatherPanels(GramShell *s, PetscInt q, PetscBool wait, Gather *v, Gather *w)
 {
-  const size_t bytes = GramAt(s->n_local, q, 0) * sizeof(PetscReal);
+  const PetscInt width = s->b * q; /* rows and columns are alike where there is a cover */
+  const size_t   bytes = GramAt(s->n_local, width, 0) * sizeof(PetscReal);
 
   PetscFunctionBegin;
-  PetscCall(GramBackendCopy(s->backend, s->v + GramAt(s->C.own, q, 0), s->packed, bytes));
-  PetscCall(GatherBegin(s, &s->C, q, s->v, v));
+  PetscCall(GramBackendCopy(s->backend, s->v + GramAt(s->C.own, width, 0), s->packed, bytes));
+  PetscCall(GatherBegin(s, &s->C, width, s->v, v));
   if (wait) PetscCall(GatherEnd(v)); /* w may be the same array */
   w->request = MPI_REQUEST_NULL;
   if (!s->cover) PetscFunctionReturn(PETSC_SUCCESS);
-  if (s->apart) PetscCall(GramBackendCopy(s->backend, s->w + GramAt(s->R.own, q, 0), s->packed, bytes));
-  PetscCall(GatherBegin(s, &s->R, q, s->apart ? s->w : s->v, w));
+  if (s->apart) PetscCall(GramBackendCopy(s->backend, s->w + GramAt(s->R.own, width, 0), s->packed, bytes));
+  PetscCall(GatherBegin(s, &s->R, width, s->apart ? s->w : s->v, w));
   if (wait) PetscCall(GatherEnd(w));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* The three phases of a product leave in sum [m_local][q] and, unless NULL, in more [m_local][q] what makes up
-   y = K v; v [n_local][q] is packed. */
+/* The three phases of a product leave in sum [m_local][a][q] and, unless NULL, in more [m_local][a][q] what makes up
+   y = K v; v [n_local][b][q] is packed. */
 static PetscErrorCode Phases(GramShell *s, PetscInt q, const PetscReal **sum, const PetscReal **more)
 {
   const PetscBool exact = s->schedule.reproducible, alias = (PetscBool)(s->cover && !s->apart && !exact);
-  const PetscInt  width = exact ? GRAM_FOLDS * q : q;
+  const PetscInt  width = exact ? GRAM_FOLDS * q : s->a * q;
   PetscReal      *t     = NULL;
   Gather          v, w;
 
@@ -355,10 +362,10 @@ static PetscErrorCode Phases(GramShell *s, PetscInt q, const PetscReal **sum, co
   /* reduce Y */
   PetscCall(PetscLogEventBegin(GRAM_Reduce, 0, 0, 0, 0));
   *more = NULL;
-  if (alias) PetscCall(SideReduce(s, &s->C, q, s->y, s->sum_C, sum));
+  if (alias) PetscCall(SideReduce(s, &s->C, width, s->y, s->sum_C, sum));
   else {
     PetscCall(
-        SideReduce(s, &s->R, width, exact ? s->folds_R : s->y + GramAt(s->strips[0], q, 0), s->sum_R, sum));
+        SideReduce(s, &s->R, width, exact ? s->folds_R : s->y + GramAt(s->strips[0], width, 0), s->sum_R, sum));
     if (s->cover) PetscCall(SideReduce(s, &s->C, width, exact ? s->folds_C : s->u, s->sum_C, more));
   }
   PetscCall(PetscLogEventEnd(GRAM_Reduce, 0, 0, 0, 0));
@@ -369,22 +376,26 @@ static PetscErrorCode Phases(GramShell *s, PetscInt q, const PetscReal **sum, co
 static PetscErrorCode PanelApply(GramShell *s, PetscInt q, const PetscReal *v, PetscInt ldv, PetscReal *y,
                                  PetscInt ldy)
 {
-  const PetscReal  s2 = s->kernel.amplitude * s->kernel.amplitude, alpha = s->square ? s->kernel.alpha : 0;
+  const PetscReal  s2    = s->kernel.amplitude * s->kernel.amplitude;
   const PetscInt   folds = s->schedule.reproducible ? GRAM_FOLDS : 1;
   const PetscReal *sum, *more;
 
   PetscFunctionBegin;
-  for (PetscInt i = 0; i < s->n_local; i++) {
-    for (PetscInt r = 0; r < q; r++) s->packed[GramAt(i, q, r)] = v[GramAt(r, ldv, i)];
+  for (PetscInt i = 0; i < s->n_local * s->b; i++) {
+    const PetscReal in = s->in[i % s->b];
+
+    for (PetscInt r = 0; r < q; r++) s->packed[GramAt(i, q, r)] = in * v[GramAt(r, ldv, i)];
   }
   PetscCall(Phases(s, q, &sum, &more));
-  for (PetscInt i = 0; i < s->m_local; i++) {
+  for (PetscInt i = 0; i < s->m_local * s->a; i++) {
+    const PetscReal out = s2 * s->out[i % s->a], ridge = s->ridge[i % s->a];
+
     for (PetscInt r = 0; r < q; r++) {
       const size_t at    = (size_t)folds * GramAt(i, q, r);
       PetscReal    value = sum[at] + (more ? more[at] : 0);
 
       if (folds > 1) value += sum[at + 1] + (more ? more[at + 1] : 0);
-      y[GramAt(r, ldy, i)] = s2 * value + (alpha > 0 ? alpha * v[GramAt(r, ldv, i)] : 0);
+      y[GramAt(r, ldy, i)] = out * value + (ridge > 0 ? ridge * v[GramAt(r, ldv, i)] : 0);
     }
   }
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -405,7 +416,7 @@ static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, P
   for (PetscInt r = 0; r < q; r += widest)
     PetscCall(PanelApply(s, PetscMin(widest, q - r), v + GramAt(r, ldv, 0), ldv, y + GramAt(r, ldy, 0), ldy));
   for (PetscInt r = 0; r < q && (s->scale != 1 || s->shift != 0); r++) {
-    for (PetscInt i = 0; i < s->m_local; i++)
+    for (PetscInt i = 0; i < s->m_local * s->a; i++)
       y[GramAt(r, ldy, i)] =
           s->scale * y[GramAt(r, ldy, i)] + (s->shift != 0 ? s->shift * v[GramAt(r, ldv, i)] : 0);
   }
@@ -420,6 +431,7 @@ static PetscErrorCode ShellApply(GramShell *s, PetscInt q, const PetscReal *v, P
    memory, and PETSc keeps no second copy of the vector. */
 static PetscErrorCode MultWhereTheyLive(GramShell *s, Vec v, Vec y)
 {
+  const PetscInt   m = s->m_local * s->a, n = s->n_local * s->b;
   const PetscReal *va;
   PetscReal       *ya, *v_host = NULL, *y_host = NULL;
   PetscMemType     v_type, y_type;
@@ -428,12 +440,12 @@ static PetscErrorCode MultWhereTheyLive(GramShell *s, Vec v, Vec y)
   PetscCall(VecGetArrayReadAndMemType(v, &va, &v_type));
   PetscCall(VecGetArrayWriteAndMemType(y, &ya, &y_type));
   if (PetscMemTypeDevice(v_type)) {
-    PetscCall(PetscMalloc1(s->n_local, &v_host));
-    PetscCall(GramBackendCopy(s->backend, v_host, va, (size_t)s->n_local * sizeof(PetscReal)));
+    PetscCall(PetscMalloc1(n, &v_host));
+    PetscCall(GramBackendCopy(s->backend, v_host, va, (size_t)n * sizeof(PetscReal)));
   }
-  if (PetscMemTypeDevice(y_type)) PetscCall(PetscMalloc1(s->m_local, &y_host));
-  PetscCall(ShellApply(s, 1, v_host ? v_host : va, s->n_local, y_host ? y_host : ya, s->m_local));
-  if (y_host) PetscCall(GramBackendCopy(s->backend, ya, y_host, (size_t)s->m_local * sizeof(PetscReal)));
+  if (PetscMemTypeDevice(y_type)) PetscCall(PetscMalloc1(m, &y_host));
+  PetscCall(ShellApply(s, 1, v_host ? v_host : va, n, y_host ? y_host : ya, m));
+  if (y_host) PetscCall(GramBackendCopy(s->backend, ya, y_host, (size_t)m * sizeof(PetscReal)));
   PetscCall(PetscFree(v_host));
   PetscCall(PetscFree(y_host));
   PetscCall(VecRestoreArrayWriteAndMemType(y, &ya));
@@ -455,7 +467,7 @@ static PetscErrorCode MatMult_Gram(Mat A, Vec v, Vec y)
   }
   PetscCall(VecGetArrayRead(v, &va));
   PetscCall(VecGetArrayWrite(y, &ya));
-  PetscCall(ShellApply(s, 1, va, s->n_local, ya, s->m_local));
+  PetscCall(ShellApply(s, 1, va, s->n_local * s->b, ya, s->m_local * s->a));
   PetscCall(VecRestoreArrayWrite(y, &ya));
   PetscCall(VecRestoreArrayRead(v, &va));
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -484,12 +496,23 @@ static PetscErrorCode MatMatMultNumeric_Gram(Mat A, Mat V, Mat Y, void *ctx)
 
 static PetscErrorCode MatGetDiagonal_Gram(Mat A, Vec d)
 {
-  GramShell *s;
+  GramShell   *s;
+  PetscReal    jet[3];
+  PetscScalar *di;
+  PetscInt     n;
 
   PetscFunctionBegin;
   PetscCall(MatShellGetContext(A, &s));
-  PetscCall(VecSet(d, s->scale * (s->kernel.amplitude * s->kernel.amplitude + s->kernel.alpha) +
-                          s->shift)); /* phi(0) = 1 at order 0 */
+  GramKernelJet(&s->kernel, 0, jet);
+  PetscCall(VecGetLocalSize(d, &n));
+  PetscCall(VecGetArrayWrite(d, &di));
+  for (PetscInt i = 0; i < n; i++) {
+    const PetscInt  p = i % s->a;
+    const PetscReal k = PetscSqr(s->kernel.amplitude) * (p ? -jet[1] * PetscSqr(s->out[p]) : jet[0]);
+
+    di[i] = s->scale * (k + s->ridge[p]) + s->shift;
+  }
+  PetscCall(VecRestoreArrayWrite(d, &di));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -590,10 +613,11 @@ PetscErrorCode GramScheduleFromOptions(MPI_Comm comm, GramSchedule *schedule)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscLogDouble GramScheduleBytes(const GramSchedule *s, PetscInt n, PetscInt dim, PetscInt q)
+PetscLogDouble GramScheduleBytes(const GramSchedule *s, const GramKernel *kernel, PetscInt n, PetscInt q)
 {
   const PetscBool      apart = (PetscBool)(s->pc > 1 && !s->reproducible);
-  const PetscInt       folds = s->reproducible ? GRAM_FOLDS : 0, columns = PetscMin(q, GRAM_PANEL);
+  const PetscInt       folds = s->reproducible ? GRAM_FOLDS : 0, dim = kernel->dim,
+                       columns = PetscMin(q, GRAM_PANEL) * GramKernelNumbers(kernel);
   const PetscLogDouble n_R = (PetscLogDouble)n / s->pr, n_C = (PetscLogDouble)n / s->pc,
                        own = (PetscLogDouble)n / s->pr / s->pc;
   const PetscLogDouble n_x = apart ? n_R : n, n_z = apart ? n_C : n, blocks = n / BLOCK_SIZE + 1;
@@ -610,14 +634,14 @@ PetscLogDouble GramScheduleBytes(const GramSchedule *s, PetscInt n, PetscInt dim
   return 8 * (points * dim + panel * columns + skip);
 }
 
-PetscErrorCode GramScheduleDeviceBytes(const GramSchedule *s, GramBackend backend, PetscInt n, PetscInt dim,
-                                       PetscInt q, PetscLogDouble *need, PetscLogDouble *have)
+PetscErrorCode GramScheduleDeviceBytes(const GramSchedule *s, GramBackend backend, const GramKernel *kernel,
+                                       PetscInt n, PetscInt q, PetscLogDouble *need, PetscLogDouble *have)
 {
   const PetscBool apart = (PetscBool)(s->pc > 1 && !s->reproducible);
 
   PetscFunctionBegin;
-  PetscCall(GramBackendDeviceBytes(backend, apart ? n / s->pr + 1 : n, apart ? n / s->pc + 1 : 0, dim,
-                                   PetscMin(q, GRAM_PANEL), need, have));
+  PetscCall(GramBackendDeviceBytes(backend, apart ? n / s->pr + 1 : n, apart ? n / s->pc + 1 : 0, kernel->dim,
+                                   PetscMin(q, GRAM_PANEL) * GramKernelNumbers(kernel), need, have));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -648,7 +672,7 @@ static PetscErrorCode MatDestroy_Gram(Mat A)
   PetscCallMPI(MPI_Comm_free(&s->C.comm));
   PetscCall(PetscFree2(s->list, s->list_held));
   PetscCall(PetscFree(s->first));
-  PetscCall(PetscFree(s->cols));
+  PetscCall(PetscFree(s->block));
   PetscCall(PetscFree(s->held));
   PetscCall(PetscFree(s->strips));
   PetscCall(PetscCommDestroy(&s->comm));
@@ -707,17 +731,17 @@ static PetscErrorCode BlocksCreate(GramShell *s, GramPoints points)
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_rank(s->comm, &rank));
   PetscCallMPI(MPI_Comm_size(s->comm, &size));
-  PetscCall(GramPointsGetBlocks(points, BLOCK_SIZE, &s->n_cols, &s->cols, &s->first));
+  PetscCall(GramPointsGetBlocks(points, BLOCK_SIZE, &s->n_cols, &s->block, &s->first));
   PetscCall(PetscMalloc1(s->n_cols, &s->held));
   for (PetscInt j = 0; j < s->n_cols; j++) s->held[j] = -1;
   for (PetscMPIInt r = rank % pc; r < size; r += pc) {
-    for (PetscInt j = s->first[r]; j < s->first[r + 1]; at += s->cols[j + 1] - s->cols[j], j++)
+    for (PetscInt j = s->first[r]; j < s->first[r + 1]; at += s->block[j + 1] - s->block[j], j++)
       s->held[j] = at;
   }
   if (s->square) {
     s->first_strip = s->first[rank - rank % pc];
     s->n_strips    = s->first[rank - rank % pc + pc] - s->first_strip;
-    origin         = s->apart ? s->cols[s->first_strip] : 0;
+    origin         = s->apart ? s->block[s->first_strip] : 0;
   } else s->n_strips = (s->m_local + BLOCK_SIZE - 1) / BLOCK_SIZE;
   for (int end = 0; end < 2; end++) {
     s->own_cols[end]   = s->first[rank + end];
@@ -725,13 +749,13 @@ static PetscErrorCode BlocksCreate(GramShell *s, GramPoints points)
   }
   PetscCall(PetscMalloc1(s->n_strips + 1, &s->strips));
   for (PetscInt i = 0; i <= s->n_strips; i++) {
-    s->strips[i] = s->square ? s->cols[s->first_strip + i] - origin
+    s->strips[i] = s->square ? s->block[s->first_strip + i] - origin
                              : (PetscInt)((PetscInt64)i * s->m_local / PetscMax(1, s->n_strips));
   }
   PetscCall(
       PetscMalloc2(PetscMax(BATCH, s->n_strips), &s->list, PetscMax(BATCH, s->n_strips), &s->list_held));
   for (PetscInt j = 0; s->schedule.reproducible && j < s->n_cols; j++)
-    PetscCheck(s->cols[j] % s->schedule.block == 0, s->comm, PETSC_ERR_ARG_WRONG,
+    PetscCheck(s->block[j] % s->schedule.block == 0, s->comm, PETSC_ERR_ARG_WRONG,
                "product.reproducible: points must be created in blocks of %" PetscInt_FMT, s->schedule.block);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -745,21 +769,21 @@ static PetscErrorCode SquareTilesCreate(GramShell *s, const PetscReal *z)
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_rank(s->comm, &rank));
-  PetscCall(GramTilesCreate(s->backend, &s->kernel, GRAM_VALUE, s->n, z, GRAM_VALUE, 0, NULL, &s->all));
+  PetscCall(GramTilesCreate(s->backend, &s->kernel, s->rows, s->n, z, s->cols, 0, NULL, &s->all));
   s->tiles = s->all;
   if (s->apart) {
     PetscCall(PetscMalloc1(GramAt(s->C.n, dim, 1), &z_C)); /* NULL would mean the row points again */
     for (PetscInt j = 0; j < s->n_cols; j++) {
       if (s->held[j] < 0) continue;
-      PetscCall(PetscArraycpy(z_C + GramAt(s->held[j], dim, 0), z + GramAt(s->cols[j], dim, 0),
-                              GramAt(s->cols[j + 1] - s->cols[j], dim, 0)));
+      PetscCall(PetscArraycpy(z_C + GramAt(s->held[j], dim, 0), z + GramAt(s->block[j], dim, 0),
+                              GramAt(s->block[j + 1] - s->block[j], dim, 0)));
     }
-    PetscCall(GramTilesCreate(s->backend, &s->kernel, GRAM_VALUE, s->R.n,
-                              z + GramAt(s->cols[s->first_strip], dim, 0), GRAM_VALUE, s->C.n, z_C,
+    PetscCall(GramTilesCreate(s->backend, &s->kernel, s->rows, s->R.n,
+                              z + GramAt(s->block[s->first_strip], dim, 0), s->cols, s->C.n, z_C,
                               &s->tiles));
     PetscCall(PetscFree(z_C));
   }
-  PetscCall(GramSkipCreate(&s->kernel, s->n_cols, s->cols, z, 0, NULL, NULL, s->first[rank],
+  PetscCall(GramSkipCreate(&s->kernel, s->n_cols, s->block, z, 0, NULL, NULL, s->first[rank],
                            s->first[rank + 1], (PetscBool)(s->schedule.tolerance > 0), &s->skip));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -778,21 +802,56 @@ static PetscErrorCode CrossTilesCreate(GramShell *s, GramPoints targets, const P
       t[GramAt(i, dim, c)] = local[GramAt(i, dim, c)] / s->kernel.length_scale[c];
   }
   PetscCall(
-      GramTilesCreate(s->backend, &s->kernel, GRAM_VALUE, s->m_local, t, GRAM_VALUE, s->n, z, &s->tiles));
+      GramTilesCreate(s->backend, &s->kernel, s->rows, s->m_local, t, s->cols, s->n, z, &s->tiles));
   if (s->in_order) PetscCall(GramTilesSetRowwise(s->tiles));
   s->all = s->tiles;
-  PetscCall(GramSkipCreate(&s->kernel, s->n_cols, s->cols, z, s->n_strips, s->strips, t, 0, 0, PETSC_FALSE,
+  PetscCall(GramSkipCreate(&s->kernel, s->n_cols, s->block, z, s->n_strips, s->strips, t, 0, 0, PETSC_FALSE,
                            &s->skip));
   PetscCall(PetscFree(t));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* targets: NULL for the square matrix */
+/* Numbers of the points of both sides, in coordinates divided by the length scale and in those of the user. */
+static void PartsSet(GramShell *s, GramPart rows, GramPart cols)
+{
+  const GramPart parts[2]   = {rows, cols};
+  PetscReal     *factors[2] = {s->out, s->in};
+
+  s->rows = rows;
+  s->cols = cols;
+  s->a    = GramPartSize(rows, s->kernel.dim);
+  s->b    = GramPartSize(cols, s->kernel.dim);
+  for (int side = 0; side < 2; side++) {
+    const PetscInt values = parts[side] & GRAM_VALUE ? 1 : 0;
+
+    if (values) factors[side][0] = 1;
+    for (PetscInt c = 0; c < s->kernel.dim && parts[side] & GRAM_GRADIENT; c++)
+      factors[side][values + c] = 1 / s->kernel.length_scale[c];
+  }
+  for (PetscInt p = 0; p < s->a; p++)
+    s->ridge[p] = !s->square ? 0 : p ? s->kernel.alpha_gradient : s->kernel.alpha;
+}
+
+static PetscErrorCode CheckSchedule(const GramShell *s)
+{
+  const PetscBool grows = (PetscBool)(GramRadialGetInfo(s->kernel.radial)->order > 0);
+
+  PetscFunctionBegin;
+  GramCheckInput(!s->kernel.gradients || s->schedule.tolerance == 0, s->comm,
+                 "product.tolerance: %.6g bounds values, and data.gradients are given; take 0",
+                 (double)s->schedule.tolerance);
+  GramCheckInput(!(s->kernel.gradients || grows) || !s->schedule.reproducible, s->comm,
+                 "product.reproducible: not with %s",
+                 grows ? "a kernel.type that grows with distance" : "data.gradients");
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* targets: NULL for the square matrix; rows: what they stand for */
 static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const GramKernel *kernel,
-                                  GramBackend backend, Mat *A)
+                                  GramBackend backend, GramPart rows, Mat *A)
 {
   GramShell  *s;
-  PetscInt    dim, m, start;
+  PetscInt    dim, m, start, numbers;
   PetscReal  *z;
   PetscMPIInt size;
 
@@ -822,6 +881,9 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
     s->schedule.symmetric    = PETSC_FALSE;
     s->schedule.reproducible = PETSC_FALSE;
   }
+  PetscCall(CheckSchedule(s));
+  PartsSet(s, rows, kernel->gradients ? GRAM_JOINT : GRAM_VALUE);
+  PetscCall(PetscIntMultError(PetscMax(m, s->n), PetscMax(s->a, s->b), &numbers));
   s->cover = s->schedule.symmetric;
   s->apart = (PetscBool)(s->schedule.pc > 1 && !s->schedule.reproducible);
 
@@ -834,7 +896,7 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
   else PetscCall(SquareTilesCreate(s, z));
   PetscCall(PetscFree(z));
 
-  PetscCall(MatCreateShell(s->comm, s->m_local, s->n_local, m, s->n, s, A));
+  PetscCall(MatCreateShell(s->comm, s->m_local * s->a, s->n_local * s->b, m * s->a, s->n * s->b, s, A));
   PetscCall(MatShellSetManageScalingShifts(*A));
   PetscCall(MatShellSetOperation(*A, MATOP_SCALE, (void (*)(void))MatScale_Gram));
   PetscCall(MatShellSetOperation(*A, MATOP_MULT, (void (*)(void))MatMult_Gram));
@@ -850,20 +912,31 @@ static PetscErrorCode ShellCreate(GramPoints targets, GramPoints points, const G
 PetscErrorCode GramMatCreate(GramPoints points, const GramKernel *kernel, GramBackend backend, Mat *A)
 {
   PetscFunctionBegin;
-  PetscCall(ShellCreate(NULL, points, kernel, backend, A));
+  PetscCall(ShellCreate(NULL, points, kernel, backend, kernel->gradients ? GRAM_JOINT : GRAM_VALUE, A));
   PetscCall(MatShellSetOperation(*A, MATOP_SHIFT, (void (*)(void))MatShift_Gram));
   PetscCall(MatShellSetOperation(*A, MATOP_MULT_TRANSPOSE, (void (*)(void))MatMult_Gram));
   PetscCall(MatShellSetOperation(*A, MATOP_GET_DIAGONAL, (void (*)(void))MatGetDiagonal_Gram));
   PetscCall(MatSetOption(*A, MAT_SYMMETRIC, PETSC_TRUE));
-  PetscCall(MatSetOption(*A, MAT_SPD, PETSC_TRUE));
+  if (GramRadialGetInfo(kernel->radial)->order == 0) PetscCall(MatSetOption(*A, MAT_SPD, PETSC_TRUE));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramMatCreateCross(GramPoints targets, GramPoints points, const GramKernel *kernel,
-                                  GramBackend backend, Mat *K)
+PetscErrorCode GramMatCreateCross(GramPoints targets, GramPart rows, GramPoints points,
+                                  const GramKernel *kernel, GramBackend backend, Mat *K)
 {
   PetscFunctionBegin;
-  PetscCall(ShellCreate(targets, points, kernel, backend, K));
+  PetscCall(ShellCreate(targets, points, kernel, backend, rows, K));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* The shell, of A itself or of the matrix that A is made of. */
+static PetscErrorCode ShellOf(Mat A, GramShell **s)
+{
+  PetscObject inner;
+
+  PetscFunctionBegin;
+  PetscCall(PetscObjectQuery((PetscObject)A, GRAM_MAT_INNER, &inner));
+  PetscCall(MatShellGetContext(inner ? (Mat)inner : A, s));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -872,7 +945,7 @@ PetscErrorCode GramMatSetTolerance(Mat A, PetscReal tolerance)
   GramShell *s;
 
   PetscFunctionBegin;
-  PetscCall(MatShellGetContext(A, &s));
+  PetscCall(ShellOf(A, &s));
   PetscCheck(tolerance >= 0, s->comm, PETSC_ERR_ARG_OUTOFRANGE, "tolerance: %g is not >= 0",
              (double)tolerance);
   s->schedule.tolerance = s->in_order ? 0 : tolerance;
@@ -886,7 +959,7 @@ PetscErrorCode GramMatMatchPanel(Mat A, Mat panel)
   Vec        column;
 
   PetscFunctionBegin;
-  PetscCall(MatShellGetContext(A, &s));
+  PetscCall(ShellOf(A, &s));
   PetscCall(MatGetSize(panel, NULL, &q));
   if (!s->schedule.reproducible || !q) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(MatDenseGetColumnVecRead(panel, 0, &column));
@@ -895,21 +968,115 @@ PetscErrorCode GramMatMatchPanel(Mat A, Mat panel)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* what turns the entries of the tiles into those of K: amplitude, and units of both sides */
+static void EntriesScale(const GramShell *s, const PetscReal row_factor[], const PetscReal col_factor[],
+                         PetscInt n_rows, const PetscInt rows[], PetscInt n_cols, const PetscInt cols[],
+                         PetscReal *a, PetscInt lda)
+{
+  const PetscReal s2 = s->kernel.amplitude * s->kernel.amplitude;
+
+  for (PetscInt j = 0; j < n_cols; j++) {
+    const PetscReal factor = s2 * col_factor[cols[j] % s->b];
+
+    for (PetscInt i = 0; i < n_rows; i++) a[GramAt(j, lda, i)] *= factor * row_factor[rows[i] % s->a];
+  }
+}
+
 PetscErrorCode GramMatGetEntries(Mat A, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
                                  const PetscInt cols[], PetscReal *a, PetscInt lda)
 {
   GramShell *s;
+  PetscErrorCode (*own)(Mat, PetscInt, const PetscInt[], PetscInt, const PetscInt[], PetscReal *, PetscInt);
 
   PetscFunctionBegin;
+  PetscCall(PetscObjectQueryFunction((PetscObject)A, GRAM_MAT_ENTRIES, &own));
+  if (own) {
+    PetscCall((*own)(A, n_rows, rows, n_cols, cols, a, lda));
+    PetscFunctionReturn(PETSC_SUCCESS);
+  }
   PetscCall(MatShellGetContext(A, &s));
   PetscCall(GramTilesEntries(s->all, n_rows, rows, n_cols, cols, a, lda));
-  for (PetscInt j = 0; j < n_cols; j++) {
-    PetscReal *aj = a + (size_t)j * (size_t)lda;
-
+  EntriesScale(s, s->out, s->in, n_rows, rows, n_cols, cols, a, lda);
+  for (PetscInt j = 0; j < n_cols && s->square; j++) {
     for (PetscInt i = 0; i < n_rows; i++) {
-      aj[i] *= s->kernel.amplitude * s->kernel.amplitude;
-      if (s->square && rows[i] == cols[j]) aj[i] += s->kernel.alpha;
+      if (rows[i] == cols[j]) a[GramAt(j, lda, i)] += s->ridge[rows[i] % s->a];
     }
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* 1 for values; for derivatives what makes k(x, x) of them that of values */
+static void Units(const GramShell *s, PetscReal unit[])
+{
+  PetscReal jet[3];
+
+  unit[0] = 1;
+  if (s->b == 1) return;
+  GramKernelJet(&s->kernel, 0, jet);
+  for (PetscInt p = 1; p < s->b; p++) {
+    const PetscReal size = jet[0] > 0 ? jet[0] : 1; /* where k(x, x) is 0 or negative, its derivatives in x / l */
+
+    unit[p] = (jet[1] < 0 ? PetscSqrtReal(size / -jet[1]) : 1) * s->kernel.length_scale[p - 1];
+  }
+}
+
+PetscErrorCode GramMatGetBlock(Mat A, PetscInt *numbers, PetscReal unit[], PetscReal ridge[])
+{
+  PetscReal  units[1 + GRAM_MAX_DIM];
+  GramShell *s;
+
+  PetscFunctionBegin;
+  PetscCall(ShellOf(A, &s));
+  Units(s, units);
+  *numbers = s->b;
+  for (PetscInt p = 0; p < s->b; p++) {
+    if (unit) unit[p] = units[p];
+    if (ridge) ridge[p] = s->ridge[p] * units[p] * units[p];
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramMatGetKernelEntries(Mat A, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
+                                       const PetscInt cols[], PetscReal *a, PetscInt lda)
+{
+  GramShell *s;
+  PetscErrorCode (*own)(Mat, PetscInt, const PetscInt[], PetscInt, const PetscInt[], PetscReal *, PetscInt);
+  PetscReal unit[1 + GRAM_MAX_DIM];
+
+  PetscFunctionBegin;
+  PetscCall(PetscObjectQueryFunction((PetscObject)A, GRAM_MAT_KERNEL_ENTRIES, &own));
+  if (own) {
+    PetscCall((*own)(A, n_rows, rows, n_cols, cols, a, lda));
+    PetscFunctionReturn(PETSC_SUCCESS);
+  }
+  PetscCall(MatShellGetContext(A, &s));
+  PetscCall(GramTilesEntries(s->all, n_rows, rows, n_cols, cols, a, lda));
+  Units(s, unit);
+  for (PetscInt p = 0; p < s->b; p++) unit[p] *= s->in[p];
+  if (s->b > 1 || s->kernel.amplitude != 1)
+    EntriesScale(s, unit, unit, n_rows, rows, n_cols, cols, a, lda);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramMatGetKernelDiagonal(Mat A, PetscInt first, PetscInt n, PetscReal d[])
+{
+  GramShell *s;
+  PetscErrorCode (*own)(Mat, PetscInt, PetscInt, PetscReal[]);
+  PetscReal unit[1 + GRAM_MAX_DIM], jet[3];
+
+  PetscFunctionBegin;
+  PetscCall(PetscObjectQueryFunction((PetscObject)A, GRAM_MAT_KERNEL_DIAGONAL, &own));
+  if (own) {
+    PetscCall((*own)(A, first, n, d));
+    PetscFunctionReturn(PETSC_SUCCESS);
+  }
+  PetscCall(MatShellGetContext(A, &s));
+  Units(s, unit);
+  GramKernelJet(&s->kernel, 0, jet);
+  for (PetscInt i = 0; i < n; i++) {
+    const PetscInt p = (first + i) % s->b;
+
+    d[i] = PetscSqr(s->kernel.amplitude) * (p ? -jet[1] * PetscSqr(unit[p] * s->in[p]) : jet[0]);
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -917,12 +1084,12 @@ PetscErrorCode GramMatGetEntries(Mat A, PetscInt n_rows, const PetscInt rows[], 
 PetscErrorCode GramMatGetStats(Mat A, GramMatStats *stats)
 {
   GramShell *s;
-  PetscInt   m, n;
+  PetscInt   m;
 
   PetscFunctionBegin;
-  PetscCall(MatShellGetContext(A, &s));
-  PetscCall(MatGetSize(A, &m, &n));
-  s->stats.pairs = (PetscLogDouble)s->stats.products * (PetscLogDouble)m * (PetscLogDouble)n;
+  PetscCall(ShellOf(A, &s));
+  PetscCall(MatGetSize(A, &m, NULL));
+  s->stats.pairs = (PetscLogDouble)s->stats.products * (PetscLogDouble)(m / s->a) * (PetscLogDouble)s->n;
   PetscCall(GramTilesGetDeviceSeconds(s->tiles, &s->stats.device_seconds));
   *stats = s->stats;
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -933,7 +1100,7 @@ PetscErrorCode GramMatGetKernel(Mat A, GramKernel *kernel)
   GramShell *s;
 
   PetscFunctionBegin;
-  PetscCall(MatShellGetContext(A, &s));
+  PetscCall(ShellOf(A, &s));
   *kernel = s->kernel;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -943,7 +1110,7 @@ PetscErrorCode GramMatGetPoints(Mat A, GramPoints *points)
   GramShell *s;
 
   PetscFunctionBegin;
-  PetscCall(MatShellGetContext(A, &s));
+  PetscCall(ShellOf(A, &s));
   *points = s->points;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -953,12 +1120,13 @@ PetscErrorCode GramMatGetPrecision(Mat A, GramPrecision *precision)
   GramShell *s;
 
   PetscFunctionBegin;
-  PetscCall(MatShellGetContext(A, &s));
+  PetscCall(ShellOf(A, &s));
   *precision = s->precision;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramPanelFromInput(GramPoints points, PetscInt q, const PetscReal *input, Mat *panel)
+PetscErrorCode GramPanelFromInput(GramPoints points, PetscInt numbers, PetscInt q, const PetscReal *input,
+                                  Mat *panel)
 {
   PetscInt   n, lda;
   PetscReal *rows, *a;
@@ -966,13 +1134,13 @@ PetscErrorCode GramPanelFromInput(GramPoints points, PetscInt q, const PetscReal
 
   PetscFunctionBegin;
   PetscCall(GramPointsGetSizes(points, &comm, NULL, NULL, &n, NULL));
-  PetscCall(PetscMalloc1((size_t)n * (size_t)q, &rows));
-  PetscCall(GramPointsToCurve(points, q, input, rows));
-  PetscCall(MatCreateDense(comm, n, PETSC_DECIDE, PETSC_DETERMINE, q, NULL, panel));
+  PetscCall(PetscMalloc1(GramAt(n, numbers * q, 0), &rows));
+  PetscCall(GramPointsToCurve(points, numbers * q, input, rows));
+  PetscCall(MatCreateDense(comm, n * numbers, PETSC_DECIDE, PETSC_DETERMINE, q, NULL, panel));
   PetscCall(MatDenseGetLDA(*panel, &lda));
   PetscCall(MatDenseGetArrayWrite(*panel, &a));
   for (PetscInt r = 0; r < q; r++) {
-    for (PetscInt i = 0; i < n; i++) a[GramAt(r, lda, i)] = rows[GramAt(i, q, r)];
+    for (PetscInt i = 0; i < n * numbers; i++) a[GramAt(r, lda, i)] = rows[GramAt(i, q, r)];
   }
   PetscCall(MatDenseRestoreArrayWrite(*panel, &a));
   PetscCall(MatAssemblyBegin(*panel, MAT_FINAL_ASSEMBLY));
@@ -981,7 +1149,7 @@ PetscErrorCode GramPanelFromInput(GramPoints points, PetscInt q, const PetscReal
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramPanelToInput(GramPoints points, Mat panel, PetscReal *input)
+PetscErrorCode GramPanelToInput(GramPoints points, PetscInt numbers, Mat panel, PetscReal *input)
 {
   PetscInt         n, lda, q;
   PetscReal       *rows;
@@ -990,14 +1158,14 @@ PetscErrorCode GramPanelToInput(GramPoints points, Mat panel, PetscReal *input)
   PetscFunctionBegin;
   PetscCall(GramPointsGetSizes(points, NULL, NULL, NULL, &n, NULL));
   PetscCall(MatGetSize(panel, NULL, &q));
-  PetscCall(PetscMalloc1((size_t)n * (size_t)q, &rows));
+  PetscCall(PetscMalloc1(GramAt(n, numbers * q, 0), &rows));
   PetscCall(MatDenseGetLDA(panel, &lda));
   PetscCall(MatDenseGetArrayRead(panel, &a));
   for (PetscInt r = 0; r < q; r++) {
-    for (PetscInt i = 0; i < n; i++) rows[GramAt(i, q, r)] = a[GramAt(r, lda, i)];
+    for (PetscInt i = 0; i < n * numbers; i++) rows[GramAt(i, q, r)] = a[GramAt(r, lda, i)];
   }
   PetscCall(MatDenseRestoreArrayRead(panel, &a));
-  PetscCall(GramPointsToInput(points, q, rows, input));
+  PetscCall(GramPointsToInput(points, numbers * q, rows, input));
   PetscCall(PetscFree(rows));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

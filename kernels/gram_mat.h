@@ -34,12 +34,14 @@ PetscErrorCode GramScheduleFromOptions(MPI_Comm comm, GramSchedule *schedule);
 
 /* Bytes a rank needs for a Mat of n points and products of q columns: the formulas of GramMatCreate(), with the points
    that exist only while it is made, and the copy in float of a precision that has one. Not collective. */
-PetscLogDouble GramScheduleBytes(const GramSchedule *schedule, PetscInt n, PetscInt dim, PetscInt q);
+PetscLogDouble GramScheduleBytes(const GramSchedule *schedule, const GramKernel *kernel, PetscInt n,
+                                 PetscInt q);
 
 /* The same of a device's memory, need and have of GramBackendDeviceBytes() for a rank that has an even share. Not
    collective. */
-PetscErrorCode GramScheduleDeviceBytes(const GramSchedule *schedule, GramBackend backend, PetscInt n,
-                                       PetscInt dim, PetscInt q, PetscLogDouble *need, PetscLogDouble *have);
+PetscErrorCode GramScheduleDeviceBytes(const GramSchedule *schedule, GramBackend backend,
+                                       const GramKernel *kernel, PetscInt n, PetscInt q, PetscLogDouble *need,
+                                       PetscLogDouble *have);
 
 /* And for m targets spread over the ranks, GramMatCreateCross() of n points. */
 PetscErrorCode GramCrossDeviceBytes(MPI_Comm comm, GramBackend backend, PetscInt m, PetscInt n, PetscInt dim,
@@ -47,6 +49,15 @@ PetscErrorCode GramCrossDeviceBytes(MPI_Comm comm, GramBackend backend, PetscInt
 
 /**
   GramMatCreate - Wrap A[i][j] = k(x_i, x_j) + alpha (i == j) in a PETSc Mat.
+
+  With kernel->gradients a point stands for 1 + dim numbers, its value and its gradient, one after the other, and A is
+  N (1 + dim) square, the covariance of values and gradients with a ridge on each:
+
+      A_ij = [ k + alpha (i == j)    (grad_z k)'                              ]
+             [ grad_x k              grad_x grad_z' k + alpha_gradient (i == j) I ]    at x = x_i, z = x_j
+
+  symmetric and positive definite: the gradient's coefficients multiply derivatives in the centre x_j. A pair takes O(dim)
+  operations, one pass a column. N below counts points, bytes and panels 1 + dim numbers for each.
 
   Collective on the communicator of points.
 
@@ -115,7 +126,8 @@ PetscErrorCode GramCrossDeviceBytes(MPI_Comm comm, GramBackend backend, PetscInt
   multiplication, Int. J. High Speed Computing 7 (1995) 73-88.
 
   Errors: PETSC_ERR_ARG_SIZ when kernel and points disagree on dim; PETSC_ERR_ARG_WRONG when a reproducible Mat gets
-  points in other blocks; those of GramScheduleFromOptions().
+  points in other blocks; those of GramScheduleFromOptions(); GRAM_ERR_INPUT for -product_tolerance with gradients, and
+  for -product_reproducible with them or with a kernel that grows.
 **/
 PetscErrorCode GramMatCreate(GramPoints points, const GramKernel *kernel, GramBackend backend, Mat *A);
 
@@ -123,13 +135,14 @@ PetscErrorCode GramMatCreate(GramPoints points, const GramKernel *kernel, GramBa
   GramMatCreateCross - Wrap K[i][j] = k(t_i, x_j), M x N: predictions are its products.
 
   Collective. As GramMatCreate(), with the rows laid out as targets and the columns as points, without ridge;
+  rows says what a target stands for: GRAM_VALUE, or its gradient or both as well, dim or 1 + dim rows each;
   supports MatMult(), MatCreateVecs() and MatMatMult() with a MATDENSE. Always 1d and without cover, whatever the grid
   of the square matrix. Rows are summed where they live, with -product_reproducible block after block: as points
   then come in whole blocks, y does not depend on the ranks. -product_tolerance applies, but not to reproducible
   products: the blocks of targets, by which it decides, do depend on them.
 **/
-PetscErrorCode GramMatCreateCross(GramPoints targets, GramPoints points, const GramKernel *kernel,
-                                  GramBackend backend, Mat *K);
+PetscErrorCode GramMatCreateCross(GramPoints targets, GramPart rows, GramPoints points,
+                                  const GramKernel *kernel, GramBackend backend, Mat *K);
 
 /* -product_tolerance of one Mat: 0 makes it exact again, for residuals; a Mat that was created at 0 skips less than one
    created at the tolerance, and a reproducible one of GramMatCreateCross() nothing. Not collective, but alike on all
@@ -145,10 +158,33 @@ PetscErrorCode GramMatMatchPanel(Mat A, Mat panel);
 
   Not collective: every rank holds all points. Of a Mat of GramMatCreateCross() rows are this rank's targets,
   counted from its first. In double whatever the backend's precision; what MatShift() and MatScale() did since
-  is not in it.
+  is not in it. With gradients number p of point i is row i (1 + dim) + p.
 **/
 PetscErrorCode GramMatGetEntries(Mat A, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
                                  const PetscInt cols[], PetscReal *a, PetscInt lda);
+
+/**
+  GramMatGetKernelEntries, GramMatGetKernelDiagonal, GramMatGetBlock - What a preconditioner looks at: D K D, the matrix
+  without its ridge, in units that make derivatives comparable to values.
+
+  Not collective.
+
+  @param[out] numbers  of a point: 1, with gradients 1 + dim; the same D and ridge at every point
+  @param[out] unit     [numbers] the diagonal of D, 1 for values, of the order of the length scale for derivatives
+  @param[out] ridge    [numbers] what D A D has on its diagonal beside D K D; either may be NULL
+  @param[in]  first, n rows of the diagonal d [n]
+**/
+PetscErrorCode GramMatGetKernelEntries(Mat A, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
+                                       const PetscInt cols[], PetscReal *a, PetscInt lda);
+PetscErrorCode GramMatGetKernelDiagonal(Mat A, PetscInt first, PetscInt n, PetscReal d[]);
+PetscErrorCode GramMatGetBlock(Mat A, PetscInt *numbers, PetscReal unit[], PetscReal ridge[]);
+
+/* A Mat that is made of one of GramMatCreate() composes that one under this name, and functions for its own entries:
+   everything here then takes it too. */
+#define GRAM_MAT_INNER           "GramMatInner"
+#define GRAM_MAT_ENTRIES         "GramMatGetEntries_C"
+#define GRAM_MAT_KERNEL_ENTRIES  "GramMatGetKernelEntries_C"
+#define GRAM_MAT_KERNEL_DIAGONAL "GramMatGetKernelDiagonal_C"
 
 /* Counters since the Mat was made; products and pairs are the same on all ranks, the others are this rank's. Backends
    evaluate more than the pairs needed: the cpu about 5/8 m^2 of a diagonal tile of m points. */
@@ -171,7 +207,9 @@ PetscErrorCode GramMatGetPrecision(Mat A, GramPrecision *precision); /* of its b
 /**
   GramPanelFromInput, GramPanelToInput - Rows in input order to a MATDENSE laid out as points, and back.
 
-  Collective. input [n_input][q] row-major, as handed to GramPointsCreate(); panel is N x q, free with MatDestroy().
+  Collective. input [n_input][numbers][q] row-major, as handed to GramPointsCreate(), numbers of a point: GramMatGetBlock();
+  panel is N numbers x q, free with MatDestroy().
 **/
-PetscErrorCode GramPanelFromInput(GramPoints points, PetscInt q, const PetscReal *input, Mat *panel);
-PetscErrorCode GramPanelToInput(GramPoints points, Mat panel, PetscReal *input);
+PetscErrorCode GramPanelFromInput(GramPoints points, PetscInt numbers, PetscInt q, const PetscReal *input,
+                                  Mat *panel);
+PetscErrorCode GramPanelToInput(GramPoints points, PetscInt numbers, Mat panel, PetscReal *input);

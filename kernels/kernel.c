@@ -1,3 +1,4 @@
+#define GRAM_REAL double
 #include "kernel.h"
 
 const GramRadialInfo *GramRadialGetInfo(GramRadial type)
@@ -6,6 +7,16 @@ const GramRadialInfo *GramRadialGetInfo(GramRadial type)
   static const GramRadialInfo profiles[] = {GRAM_RADIAL_LIST(KERNEL_PROFILE)};
 
   return profiles + type;
+}
+
+void GramKernelJet(const GramKernel *k, PetscReal r2, PetscReal jet[3])
+{
+  const PetscReal unit2 = PetscSqr(GramRadialGetInfo(k->radial)->unit);
+  const GramJet   j     = RadialJet(k->radial, unit2 * r2);
+
+  jet[0] = j.phi;
+  jet[1] = j.first * unit2;
+  jet[2] = j.second * unit2 * unit2;
 }
 
 /* "matern12" ... "matern92", and "matern" with its nu, are one family: k has nu = 1/2, 3/2, ... */

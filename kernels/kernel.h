@@ -24,7 +24,18 @@ typedef struct {
   PetscReal  alpha;                      /* added to the diagonal of K, >= 0, not multiplied by s^2 */
   PetscReal  alpha_gradient;             /* the same for gradient rows */
   PetscInt   tail_degree;                /* polynomial tail: -1 none */
+  PetscBool  gradients;                  /* points carry a value and a gradient */
 } GramKernel;
+
+/* Numbers that a point carries: 1, with gradients 1 + dim. */
+static inline PetscInt GramKernelNumbers(const GramKernel *kernel)
+{
+  return kernel->gradients ? 1 + kernel->dim : 1;
+}
+
+/* phi and its derivatives at points that differ by d with |d|^2 = r2, coordinates divided by the length scale:
+   jet[0] = phi, d phi / d x_c = jet[1] d_c, d2 phi / d x_c d z_e = -(jet[1] [c = e] + jet[2] d_c d_e). Not collective. */
+void GramKernelJet(const GramKernel *kernel, PetscReal r2, PetscReal jet[3]);
 
 /* What the list of profiles says of one, in columns named there. Not collective. */
 typedef struct {

@@ -54,6 +54,7 @@
                       [m][a][width] with a, b = 1 + dim: a value and then the gradient in x, the value's coefficient
                       and then the gradient's. Without rows (cols) a (b) is 1: values alone on that side.
   GramTileEntries     a[j * lda + i] = phi(x_i, z_j)
+  GramTileJets        jets[(d * n + j) * m + i] = phi, first and second (d = 0, 1, 2) of GramJet at x_i, z_j
   GramTileMulAdd      steps multiply-adds of 12 independent vectors: the processor's peak. Returns how many numbers
                       took part; sum keeps the compiler honest
   exp2_fma            multiplications and multiply-adds of one 2^-u
@@ -65,12 +66,15 @@ typedef void (*GramTileDerivatives)(GramRadial type, int dim, int rows, int cols
                                     double *y, const void *w, double *u);
 typedef void (*GramTileEntries)(GramRadial type, int dim, long m, long n, const void *x, long ldx,
                                 const void *z, long ldz, double *a, long lda);
+typedef void (*GramTileJets)(GramRadial type, int dim, long m, long n, const void *x, long ldx, const void *z,
+                             long ldz, double *jets);
 typedef double (*GramTileMulAdd)(long steps, double *sum);
 
 typedef struct {
   GramTileValues      values;
   GramTileDerivatives derivatives;
   GramTileEntries     entries;
+  GramTileJets        jets;
   GramTileMulAdd      muladd;
   int                 exp2_fma;
 } GramTileCode;

@@ -184,8 +184,8 @@ TILE_INLINE void TileValue_Inline(GramRadial type, int few, int vecs, int width,
   }
 }
 
-/* ---- a block of profiles: k[j * TILE_BLOCK + i], whole passes of rows */
-TILE_INLINE void TileBlock_Inline(GramRadial type, int few, int dim, long m, long n,
+/* ---- a block of profiles: k[j * TILE_BLOCK + i], whole passes of rows; with jets, their derivatives in two more */
+TILE_INLINE void TileBlock_Inline(GramRadial type, int few, bool jets, int dim, long m, long n,
                                   const gram_scalar *restrict x, long ldx, const gram_scalar *restrict z,
                                   long ldz, gram_scalar *restrict k)
 {
@@ -198,8 +198,18 @@ TILE_INLINE void TileBlock_Inline(GramRadial type, int few, int dim, long m, lon
 
       TileDistances(&rows, few, TILE_VECS, dim, ldx, z + j, ldz, s);
       TILE_UNROLL
-      for (int a = 0; a < TILE_VECS; a++)
-        TileStore(k + j * TILE_BLOCK + i0 + a * TILE_LANES, RadialEval(type, s[a]));
+      for (int a = 0; a < TILE_VECS; a++) {
+        gram_scalar *at = k + j * TILE_BLOCK + i0 + a * TILE_LANES;
+
+        if (!jets) TileStore(at, RadialEval(type, s[a]));
+        else {
+          const GramJet jet = RadialJet(type, s[a]);
+
+          TileStore(at, jet.phi);
+          TileStore(at + TILE_BLOCK * TILE_BLOCK, jet.first);
+          TileStore(at + 2 * TILE_BLOCK * TILE_BLOCK, jet.second);
+        }
+      }
     }
   }
 }
@@ -215,13 +225,27 @@ TILE_INLINE void TileBlock_Inline(GramRadial type, int few, int dim, long m, lon
 static void TileBlock(GramRadial type, int dim, long m, long n, const gram_scalar *x, long ldx,
                       const gram_scalar *z, long ldz, gram_scalar *k)
 {
-#define TILE_BLOCK_COPY(type, few)                           \
-  TileBlock_Inline(type, few, dim, m, n, x, ldx, z, ldz, k); \
+#define TILE_BLOCK_COPY(type, few)                                  \
+  TileBlock_Inline(type, few, false, dim, m, n, x, ldx, z, ldz, k); \
   return;
 #define TILE_BLOCK_CASE(UPPER, Camel, name, twonu, order, unit) \
   case GRAM_RADIAL_##UPPER: TILE_DIMS(TILE_BLOCK_COPY, GRAM_RADIAL_##UPPER)
   switch (type) {
     GRAM_RADIAL_LIST(TILE_BLOCK_CASE)
+  default: return;
+  }
+}
+
+/* k [3][TILE_BLOCK][TILE_BLOCK]: phi, first, second */
+static void TileBlockJets(GramRadial type, int dim, long m, long n, const gram_scalar *x, long ldx,
+                          const gram_scalar *z, long ldz, gram_scalar *k)
+{
+#define TILE_JETS_CASE(UPPER, Camel, name, twonu, order, unit)                                   \
+  case GRAM_RADIAL_##UPPER:                                                                      \
+    TileBlock_Inline(GRAM_RADIAL_##UPPER, TILE_ANY, true, dim, m, n, x, ldx, z, ldz, k); \
+    return;
+  switch (type) {
+    GRAM_RADIAL_LIST(TILE_JETS_CASE)
   default: return;
   }
 }
@@ -357,6 +381,29 @@ static void TileEntries(GramRadial type, int dim, long m, long n, const void *x_
       TileBlock(type, dim, rows, cols, x + i, ldx, z + j, ldz, k);
       for (long c = 0; c < cols; c++) {
         for (long r = 0; r < rows; r++) a[(j + c) * lda + i + r] = k[c * TILE_BLOCK + r];
+      }
+    }
+  }
+}
+
+static void TileJets(GramRadial type, int dim, long m, long n, const void *x_any, long ldx, const void *z_any,
+                     long ldz, double *jets)
+{
+  const gram_scalar *x = (const gram_scalar *)x_any, *z = (const gram_scalar *)z_any;
+  gram_scalar        k[3 * TILE_BLOCK * TILE_BLOCK] __attribute__((aligned(64)));
+
+  for (long j = 0; j < n; j += TILE_BLOCK) {
+    const long cols = TileAtMost(n - j, TILE_BLOCK);
+
+    for (long i = 0; i < m; i += TILE_BLOCK) {
+      const long rows = TileAtMost(m - i, TILE_BLOCK);
+
+      TileBlockJets(type, dim, rows, cols, x + i, ldx, z + j, ldz, k);
+      for (int d = 0; d < 3; d++) {
+        for (long c = 0; c < cols; c++) {
+          for (long r = 0; r < rows; r++)
+            jets[(d * n + j + c) * m + i + r] = k[(d * TILE_BLOCK + c) * TILE_BLOCK + r];
+        }
       }
     }
   }
@@ -505,5 +552,5 @@ static double TileMulAdd(long steps, double *sum)
   #define TILE_EXP2_FMA (GRAM_IS_DOUBLE ? 12 : 7)
 #endif
 
-const GramTileCode TILE_NAME(GramTileCode) = {TileValues, TileDerivatives, TileEntries, TileMulAdd,
+const GramTileCode TILE_NAME(GramTileCode) = {TileValues, TileDerivatives, TileEntries, TileJets, TileMulAdd,
                                               TILE_EXP2_FMA};

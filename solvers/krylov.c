@@ -561,12 +561,13 @@ static PetscErrorCode FloatError(Mat A, PetscReal *norm)
 {
   PetscReal  squares[SAMPLED] = {0}, *entries;
   PetscInt   rows[SAMPLED], columns[CHUNK], n, start, end;
-  GramKernel kernel;
+  PetscReal  unit[1 + GRAM_MAX_DIM], ridge[1 + GRAM_MAX_DIM];
+  PetscInt   b;
 
   PetscFunctionBegin;
   PetscCall(MatGetSize(A, &n, NULL));
   PetscCall(MatGetOwnershipRange(A, &start, &end));
-  PetscCall(GramMatGetKernel(A, &kernel));
+  PetscCall(GramMatGetBlock(A, &b, unit, ridge));
   PetscCall(PetscMalloc1(SAMPLED * CHUNK, &entries));
   for (PetscInt i = 0; i < SAMPLED; i++) rows[i] = (PetscInt)((PetscReal)n * (i + 0.5) / SAMPLED);
   for (PetscInt j = start; j < end; j += CHUNK) {
@@ -576,7 +577,8 @@ static PetscErrorCode FloatError(Mat A, PetscReal *norm)
     PetscCall(GramMatGetEntries(A, SAMPLED, rows, width, columns, entries, SAMPLED));
     for (PetscInt c = 0; c < width; c++) {
       for (PetscInt i = 0; i < SAMPLED; i++)
-        squares[i] += PetscSqr(entries[GramAt(c, SAMPLED, i)] - (rows[i] == columns[c] ? kernel.alpha : 0));
+        squares[i] += PetscSqr(entries[GramAt(c, SAMPLED, i)] -
+                               (rows[i] == columns[c] ? ridge[rows[i] % b] / PetscSqr(unit[rows[i] % b]) : 0));
     }
   }
   PetscCall(PetscFree(entries));
@@ -627,6 +629,7 @@ static PetscErrorCode Admit(Krylov *k)
   GramKernel    kernel;
   PetscReal     error = 0, least = 0;
   PetscBool     lrv, pipelined;
+  PetscObject   inner;
   Mat           A;
 
   PetscFunctionBegin;
@@ -637,12 +640,14 @@ static PetscErrorCode Admit(Krylov *k)
   PetscCall(PetscObjectTypeCompareAny((PetscObject)k->ksp, &pipelined, KSPPIPECG, KSPPIPECR, KSPPIPELCG,
                                       KSPPIPECGRR, KSPPIPECG2, KSPPIPEFCG, KSPGROPPCG, KSPPIPEGCR,
                                       KSPPIPEFGMRES, KSPPIPEBCGS, ""));
+  PetscCall(PetscObjectQuery((PetscObject)A, GRAM_MAT_INNER, &inner));
   if (pipelined) k->refine = PETSC_FALSE; /* their recursions multiply errors of products */
+  if (inner) k->refine = PETSC_FALSE;     /* differences of entries that grow */
   if (!k->refine || precision == GRAM_DOUBLE) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(FloatError(A, &error));
   if (lrv) PetscCall(LeastEigenvalue(A, k->pc, &least));
   PetscCall(GramMatGetKernel(A, &kernel));
-  least = PetscMax(least, kernel.alpha);
+  least = PetscMax(least, kernel.gradients ? PetscMin(kernel.alpha, kernel.alpha_gradient) : kernel.alpha);
   PetscCall(
       PetscInfo(k->ksp, "float entries: error %g, least eigenvalue %g\n", (double)error, (double)least));
   if (lrv && ADMISSIBLE * error > least) k->refine = PETSC_FALSE;

@@ -18,6 +18,7 @@
 #define NEIGHBORS_MOST 120
 #define FAR_DIM        7 /* coordinates from which neighbours are far, and columns do more */
 #define FAR_NEIGHBORS  10
+#define JOINT_NUMBERS  45 /* of neighbours with gradients */
 #define OPTION_MOST    40000 /* r^2 has to be a number of MPI and BLAS */
 #define PIVOT_SHARE    1e-5  /* of the least pivot, at pivots */
 #define TWICE_FROM     2e7   /* kappa^2 from which Cholesky QR needs a second pass: sqrt(0.1 / u) */
@@ -37,7 +38,9 @@ typedef struct {
   Mat              A; /* the operator of chol */
   GramKernel       kernel;
   GramPrecision    precision;
-  PetscInt         N, n; /* rows of all ranks, and of this one */
+  PetscInt         N, n, b; /* rows of all ranks, of this one, of a point */
+  PetscReal        unit;    /* mean k(x, x) */
+  PetscReal        ridge[1 + GRAM_MAX_DIM], least_ridge; /* [b] of A, in its units */
   GramPivChol      chol;
   GramVecchia      vecchia;
   Mat              G; /* NULL: I / sqrt(alpha) */
@@ -94,20 +97,21 @@ static PetscInt FirstRank(const GramKernel *kernel, PetscInt n)
 {
   const PetscInt  twonu = GramRadialGetInfo(kernel->radial)->twonu;
   const PetscBool rough = (PetscBool)(0 < twonu && kernel->dim <= ROUGH_DIM);
-  const PetscReal share = rough ? 2 : kernel->dim >= FAR_DIM ? 8 : 4;
+  const PetscReal share = kernel->gradients || kernel->dim >= FAR_DIM ? 8 : rough ? 2 : 4;
 
   return PetscMax(RANK_LEAST, PetscMin(RANK_MOST, (PetscInt)(share * PetscSqrtReal((PetscReal)n))));
 }
 
 static PetscInt FirstNeighbors(const GramKernel *kernel)
 {
+  if (kernel->gradients) return PetscMax(1, JOINT_NUMBERS / GramKernelNumbers(kernel));
   return kernel->dim >= FAR_DIM ? FAR_NEIGHBORS : NEIGHBORS;
 }
 
-/* F, W and the vectors of G in its making, of n rows; C and what one rank factors with it */
-static PetscLogDouble Bytes(PetscInt n, PetscInt r, PetscInt m)
+/* F, W and the vectors of G in its making, of n rows, b a point; C and what one rank factors with it */
+static PetscLogDouble Bytes(PetscInt n, PetscInt r, PetscInt m, PetscInt b)
 {
-  return (PetscLogDouble)n * ((m ? 24.0 : 16.0) * (PetscLogDouble)r + 16.0 * (PetscLogDouble)(m + 1)) +
+  return (PetscLogDouble)n * ((m ? 24.0 : 16.0) * (PetscLogDouble)r + 16.0 * (PetscLogDouble)(m + 1) * b) +
          16.0 * (PetscLogDouble)r * (PetscLogDouble)r;
 }
 
@@ -116,7 +120,7 @@ static PetscErrorCode Fits(const LRV *lrv, PetscInt r, PetscBool *fits)
   PetscLogDouble need, have;
 
   PetscFunctionBegin;
-  PetscCall(GramMemoryFits(PetscObjectComm((PetscObject)lrv->A), 4 * Bytes(lrv->n, r, lrv->cap_m), fits,
+  PetscCall(GramMemoryFits(PetscObjectComm((PetscObject)lrv->A), 4 * Bytes(lrv->n, r, lrv->cap_m, lrv->b), fits,
                            &need, &have));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -139,7 +143,9 @@ static PetscErrorCode Limit(LRV *lrv)
    r^2 each. */
 static PetscReal ProductCost(const LRV *lrv)
 {
-  return (lrv->precision == GRAM_DOUBLE ? 0.5 : 0.25) * (lrv->kernel.dim + 9) * (PetscReal)lrv->N;
+  const PetscInt pair = lrv->b > 1 ? 7 * lrv->kernel.dim + 12 : lrv->kernel.dim + 9;
+
+  return (lrv->precision == GRAM_DOUBLE ? 0.5 : 0.25) * pair * (PetscReal)lrv->N / PetscSqr(lrv->b);
 }
 
 static PetscReal LowRankCost(PetscInt r) { return 1.3 * (PetscReal)r * (PetscReal)r; }
@@ -191,10 +197,10 @@ static PetscReal AloneCost(const LRV *lrv, PetscInt r, PetscReal lambda)
 
 static PetscReal LocalCost(const LRV *lrv, PetscInt r)
 {
-  const PetscReal m = (PetscReal)lrv->cap_m;
+  const PetscReal m = (PetscReal)lrv->cap_m * lrv->b;
 
   /* small matrices run at half the speed of large ones */
-  return 2 * m * m * ((PetscReal)(r + lrv->kernel.dim + 9) + m) + ITS_LOCAL * IterationCost(lrv, r);
+  return 2 * m * m * ((PetscReal)(r + lrv->kernel.dim + 9) + m) / lrv->b + ITS_LOCAL * IterationCost(lrv, r);
 }
 
 /* Are columns up to next worth it? */
@@ -249,7 +255,7 @@ static PetscErrorCode Choose(LRV *lrv)
     PetscCall(GramPivCholGetFactor(lrv->chol, &reached, NULL, NULL));
     PetscCall(GramPivCholGetNumericalRank(lrv->chol, &exhausted));
     if (exhausted >= 0)
-      lrv->alpha = PetscMax(lrv->alpha, GRAM_LRV_ALPHA_LEAST * lrv->N * PetscSqr(lrv->kernel.amplitude));
+      lrv->alpha = PetscMax(lrv->alpha, GRAM_LRV_ALPHA_LEAST * lrv->N * lrv->unit);
     lrv->r = PetscMin(rank, reached);
     PetscCall(DecayUpdate(lrv, lrv->r < rank && exhausted < 0 ? trace : 0, &d));
     if (lrv->rank >= 0 || lrv->r < rank) break;
@@ -261,8 +267,8 @@ static PetscErrorCode Choose(LRV *lrv)
   else if (d.lambda <= lrv->alpha) lrv->m = 0;
   else if (lrv->grown) lrv->m = lrv->cap_m;
   else lrv->m = AloneCost(lrv, lrv->r, d.lambda) <= LocalCost(lrv, lrv->r) ? 0 : lrv->cap_m;
-  lrv->m     = PetscMin(lrv->m, lrv->N - 1);
-  lrv->error = lrv->m ? PETSC_INFINITY : (d.lambda + lrv->alpha - lrv->kernel.alpha) / lrv->alpha;
+  lrv->m     = PetscMin(lrv->m, lrv->N / lrv->b - 1);
+  lrv->error = lrv->m ? PETSC_INFINITY : (d.lambda + lrv->alpha - lrv->least_ridge) / lrv->alpha;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -280,15 +286,15 @@ static PetscErrorCode Local(LRV *lrv)
   lrv->W      = F;
   lrv->ldw    = ldf;
   lrv->scale  = 1 / PetscSqrtReal(lrv->alpha);
-  if (lrv->m == 0) PetscFunctionReturn(PETSC_SUCCESS);
+  if (!lrv->vecchia) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(MatGetOwnershipRange(lrv->A, &start, &end));
   PetscCall(GramPivCholGetPivots(lrv->chol, &pivots, &least));
   PetscCall(PetscMalloc1(lrv->n, &delta));
   PetscCall(PetscMalloc1(GramAt(lrv->r, lrv->n, 0), &lrv->owned));
-  for (PetscInt i = 0; i < lrv->n; i++) delta[i] = lrv->alpha;
+  for (PetscInt i = 0; i < lrv->n; i++) delta[i] = PetscMax(lrv->alpha, lrv->ridge[i % lrv->b]);
   for (PetscInt j = 0; j < lrv->r; j++) {
     if (pivots[j] >= start && pivots[j] < end)
-      delta[pivots[j] - start] = PetscMax(lrv->alpha, PIVOT_SHARE * least);
+      delta[pivots[j] - start] = PetscMax(delta[pivots[j] - start], PIVOT_SHARE * least);
   }
   PetscCall(GramVecchiaFactor(lrv->vecchia, lrv->A, lrv->r, F, ldf, delta, &lrv->G, lrv->owned, &lrv->logdet,
                               NULL));
@@ -387,6 +393,26 @@ static PetscErrorCode LowRank(LRV *lrv)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* the mean k(x, x), and the ridges */
+static PetscErrorCode Diagonal(LRV *lrv)
+{
+  PetscInt   start, end;
+  PetscReal *d, sum = 0;
+
+  PetscFunctionBegin;
+  PetscCall(MatGetOwnershipRange(lrv->A, &start, &end));
+  PetscCall(PetscMalloc1(lrv->n, &d));
+  PetscCall(GramMatGetKernelDiagonal(lrv->A, start, lrv->n, d));
+  for (PetscInt i = 0; i < lrv->n; i++) sum += d[i] / (PetscReal)lrv->N;
+  PetscCall(PetscFree(d));
+  PetscCallMPI(
+      MPI_Allreduce(&sum, &lrv->unit, 1, MPIU_REAL, MPI_SUM, PetscObjectComm((PetscObject)lrv->A)));
+  PetscCall(GramMatGetBlock(lrv->A, &lrv->b, NULL, lrv->ridge));
+  lrv->least_ridge = lrv->ridge[0];
+  for (PetscInt p = 1; p < lrv->b; p++) lrv->least_ridge = PetscMin(lrv->least_ridge, lrv->ridge[p]);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 static PetscErrorCode PCSetUp_LRV(PC pc)
 {
   LRV       *lrv = (LRV *)pc->data;
@@ -406,7 +432,8 @@ static PetscErrorCode PCSetUp_LRV(PC pc)
   PetscCall(GramMatGetPoints(lrv->A, &points));
   PetscCall(MatGetSize(lrv->A, &lrv->N, NULL));
   PetscCall(MatGetLocalSize(lrv->A, &lrv->n, NULL));
-  lrv->alpha = PetscMax(lrv->kernel.alpha, GRAM_LRV_ALPHA_LEAST * PetscSqr(lrv->kernel.amplitude));
+  PetscCall(Diagonal(lrv));
+  lrv->alpha = PetscMax(lrv->least_ridge, GRAM_LRV_ALPHA_LEAST * lrv->unit);
   if (!lrv->cap_r) {
     lrv->cap_r = FirstRank(&lrv->kernel, lrv->N);
     lrv->cap_m = FirstNeighbors(&lrv->kernel);
@@ -414,10 +441,10 @@ static PetscErrorCode PCSetUp_LRV(PC pc)
   lrv->cap_r = PetscMin(lrv->cap_r, lrv->N);
   PetscCall(Limit(lrv));
   PetscCall(Choose(lrv));
-  if (lrv->m > 0) {
+  if (lrv->m > 0 || lrv->b > 1) { /* the numbers of a point are neighbours too */
     if (!lrv->vecchia) PetscCall(GramVecchiaCreate(points, lrv->kernel.length_scale, &lrv->vecchia));
     PetscCall(GramVecchiaSetNeighbours(lrv->vecchia, lrv->m));
-  }
+  } else PetscCall(GramVecchiaDestroy(&lrv->vecchia));
   PetscCall(Local(lrv));
   PetscCall(LowRank(lrv));
   PetscCall(MatCreateVecs(lrv->A, &lrv->y, NULL));
@@ -573,7 +600,7 @@ static PetscLogDouble KeptBytes(const LRV *lrv)
 {
   const PetscLogDouble columns = (PetscLogDouble)lrv->r * (lrv->owned ? 2 : 1);
 
-  return (PetscLogDouble)lrv->N * (8.0 * columns + (lrv->m ? 12.0 * (PetscLogDouble)(lrv->m + 1) : 0)) +
+  return (PetscLogDouble)lrv->N * (8.0 * columns + (lrv->m ? 12.0 * (PetscLogDouble)(lrv->m + 1) * lrv->b : 0)) +
          (lrv->T ? 8.0 * (PetscLogDouble)lrv->r * (PetscLogDouble)lrv->r : 0);
 }
 
@@ -629,21 +656,21 @@ static PetscErrorCode Growth(const LRV *lrv, PetscInt *r, PetscInt *m)
   if (lrv->rank >= 0 || lrv->neighbors >= 0) PetscFunctionReturn(PETSC_SUCCESS);
   if (lrv->r >= lrv->cap_r && !lrv->full)
     *r = PetscMax(*r, PetscMin(2 * lrv->cap_r, PetscMin(lrv->N / 2, RANK_MOST)));
-  if (lrv->m == lrv->cap_m && lrv->kernel.dim < FAR_DIM) *m = PetscMin(2 * lrv->cap_m, NEIGHBORS_MOST);
+  if (lrv->m == lrv->cap_m && lrv->kernel.dim < FAR_DIM)
+    *m = PetscMax(lrv->cap_m, PetscMin(2 * lrv->cap_m, NEIGHBORS_MOST / lrv->b));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 /* Where the columns have all there is of K, and alpha is lost in rounding, nothing helps. */
 static PetscBool Exhausted(const LRV *lrv)
 {
-  return (PetscBool)(lrv->alpha >
-                     PetscMax(lrv->kernel.alpha, GRAM_LRV_ALPHA_LEAST * PetscSqr(lrv->kernel.amplitude)));
+  return (PetscBool)(lrv->alpha > PetscMax(lrv->least_ridge, GRAM_LRV_ALPHA_LEAST * lrv->unit));
 }
 
 /* neighbours where m = 0 was chosen, and there can be some */
 static PetscBool CanInsist(const LRV *lrv)
 {
-  return (PetscBool)(lrv->A && !lrv->m && !lrv->insist && lrv->rank < 0 && lrv->neighbors < 0 && lrv->N > 1);
+  return (PetscBool)(lrv->A && !lrv->m && !lrv->insist && lrv->rank < 0 && lrv->neighbors < 0 && lrv->N > lrv->b);
 }
 
 PetscErrorCode GramPCLRVCanGrow(PC pc, PetscBool *can)
@@ -713,9 +740,10 @@ PetscErrorCode GramPCLRVSetGrowth(PC pc, const GramLRVGrowth *growth)
 
 PetscErrorCode GramPCLRVBytes(MPI_Comm comm, const GramKernel *kernel, PetscInt n, PetscLogDouble *bytes)
 {
-  PetscMPIInt ranks;
-  PetscInt    r, m;
-  char        rank[32] = "auto", neighbors[32] = "auto";
+  const PetscInt b = GramKernelNumbers(kernel);
+  PetscMPIInt    ranks;
+  PetscInt       r, m;
+  char           rank[32] = "auto", neighbors[32] = "auto";
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_size(comm, &ranks));
@@ -723,8 +751,10 @@ PetscErrorCode GramPCLRVBytes(MPI_Comm comm, const GramKernel *kernel, PetscInt 
   PetscCall(PetscOptionsGetString(NULL, NULL, "-pc_lrv_neighbors", neighbors, sizeof neighbors, NULL));
   PetscCall(NumberOrAuto(comm, "pc.lrv_rank", rank, &r));
   PetscCall(NumberOrAuto(comm, "pc.lrv_neighbors", neighbors, &m));
-  if (r < 0) r = FirstRank(kernel, n);
   if (m < 0) m = FirstNeighbors(kernel);
-  *bytes = Bytes(n / ranks + 1, PetscMin(r, n), PetscMin(m, n - 1));
+  m = PetscMin(m, n - 1);
+  n *= b;
+  if (r < 0) r = FirstRank(kernel, n);
+  *bytes = Bytes(n / ranks + 1, PetscMin(r, n), m, b);
   PetscFunctionReturn(PETSC_SUCCESS);
 }

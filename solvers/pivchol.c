@@ -16,7 +16,7 @@
 struct _p_GramPivChol {
   Mat        A;
   MPI_Comm   comm;
-  PetscReal  diagonal;          /* k(x, x) */
+  PetscReal  diagonal;          /* the largest k(x, x) */
   PetscInt   n, start, n_local; /* of all ranks, and this one's range of the curve */
   PetscInt   first, rows;       /* the chunks that cover it */
   PetscInt   r;                 /* columns that d knows */
@@ -25,7 +25,7 @@ struct _p_GramPivChol {
   PetscReal *F;         /* [capacity][rows], by columns */
   PetscInt  *pivots;    /* [capacity] */
   PetscReal *values;    /* [capacity] residual diagonal of the pivot when its turn came */
-  PetscReal *d;         /* [rows] */
+  PetscReal *d, *k;     /* [rows] of the residual, of K */
   int64_t   *sums;      /* [n_local] of d, in units of a round */
   uint64_t   drawn;     /* candidates of all rounds */
   PetscBool  exhausted; /* d is rounding */
@@ -33,26 +33,28 @@ struct _p_GramPivChol {
 
 PetscErrorCode GramPivCholCreate(Mat A, GramPivChol *pivchol)
 {
-  GramKernel  kernel;
+  PetscBool   known, spd;
   GramPivChol p;
   PetscInt    end;
 
   PetscFunctionBegin;
-  PetscCall(GramMatGetKernel(A, &kernel));
-  PetscCheck(GramRadialGetInfo(kernel.radial)->order == 0, PetscObjectComm((PetscObject)A),
-             PETSC_ERR_ARG_WRONG, "%s kernels are not positive definite", kernel.type);
+  PetscCall(MatIsSPDKnown(A, &known, &spd));
+  PetscCheck(known && spd, PetscObjectComm((PetscObject)A), PETSC_ERR_ARG_WRONG,
+             "the matrix is not known to be positive definite");
   PetscCall(PetscNew(&p));
   PetscCall(PetscObjectReference((PetscObject)A));
-  p->A        = A;
-  p->diagonal = kernel.amplitude * kernel.amplitude;
+  p->A = A;
   PetscCall(PetscObjectGetComm((PetscObject)A, &p->comm));
   PetscCall(MatGetSize(A, &p->n, NULL));
   PetscCall(MatGetOwnershipRange(A, &p->start, &end));
   p->n_local = end - p->start;
   p->first   = p->start - (p->n_local ? p->start % CHUNK : 0);
   p->rows    = p->n_local ? PetscMin(p->n, end + (CHUNK - end % CHUNK) % CHUNK) - p->first : 0;
-  PetscCall(PetscMalloc2(p->rows, &p->d, p->n_local, &p->sums));
-  for (PetscInt i = 0; i < p->rows; i++) p->d[i] = p->diagonal;
+  PetscCall(PetscMalloc3(p->rows, &p->d, p->rows, &p->k, p->n_local, &p->sums));
+  PetscCall(GramMatGetKernelDiagonal(A, p->first, p->rows, p->k));
+  PetscCall(PetscArraycpy(p->d, p->k, p->rows));
+  for (PetscInt i = 0; i < p->rows; i++) p->diagonal = PetscMax(p->diagonal, p->k[i]);
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &p->diagonal, 1, MPIU_REAL, MPI_MAX, p->comm));
   *pivchol = p;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -64,7 +66,7 @@ PetscErrorCode GramPivCholDestroy(GramPivChol *pivchol)
   PetscFunctionBegin;
   if (!p) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(PetscFree3(p->F, p->pivots, p->values));
-  PetscCall(PetscFree2(p->d, p->sums));
+  PetscCall(PetscFree3(p->d, p->k, p->sums));
   PetscCall(MatDestroy(&p->A));
   PetscCall(PetscFree(*pivchol));
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -103,7 +105,7 @@ static void Take(GramPivChol p, PetscInt rank)
   }
 }
 
-/* K[rows][cols] for n_rows rows from row on; the ridge is not subtracted, it would leave its rounding */
+/* K[rows][cols] for n_rows rows from row on */
 static PetscErrorCode Entries(GramPivChol p, PetscInt n_rows, PetscInt row, PetscInt n_cols,
                               const PetscInt cols[], PetscReal *k, PetscInt ldk)
 {
@@ -111,9 +113,9 @@ static PetscErrorCode Entries(GramPivChol p, PetscInt n_rows, PetscInt row, Pets
 
   PetscFunctionBegin;
   for (PetscInt i = 0; i < n_rows; i++) index[i] = row + i;
-  PetscCall(GramMatGetEntries(p->A, n_rows, index, n_cols, cols, k, ldk));
+  PetscCall(GramMatGetKernelEntries(p->A, n_rows, index, n_cols, cols, k, ldk));
   for (PetscInt j = 0; j < n_cols; j++) {
-    if (row <= cols[j] && cols[j] < row + n_rows) k[GramAt(j, ldk, cols[j] - row)] = p->diagonal;
+    if (row <= cols[j] && cols[j] < row + n_rows) k[GramAt(j, ldk, cols[j] - row)] = p->k[cols[j] - p->first];
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -225,7 +227,7 @@ static PetscErrorCode Block(GramPivChol p, const PetscInt candidates[ROUND], con
   PetscCall(PetscBLASIntCast(p->have + 1, &ldT));
   PetscCallMPI(MPI_Comm_rank(p->comm, &rank));
   if (!rank) {
-    PetscCall(GramMatGetEntries(p->A, ROUND, candidates, ROUND, candidates, H, ROUND));
+    PetscCall(GramMatGetKernelEntries(p->A, ROUND, candidates, ROUND, candidates, H, ROUND));
     if (l) PetscCallBLAS("BLASgemm", BLASgemm_("T", "N", &b, &b, &l, &minus, T, &ldT, T, &ldT, &one, H, &b));
     for (PetscInt q = 0; q < ROUND; q++) H[GramAt(q, ROUND, q)] = T[GramAt(q, p->have + 1, p->have)];
   }

@@ -6,11 +6,11 @@
 typedef struct _p_GramPivChol *GramPivChol;
 
 /**
-  GramPivCholCreate - Begin a factor of K = A without its ridge; it has no columns yet.
+  GramPivCholCreate - Begin a factor of K = A without its ridge, in the units of GramMatGetBlock(); it has no columns yet.
 
   Collective on A.
 
-  @param[in]  A from GramMatCreate(), its profile of order 0; referenced
+  @param[in]  A from GramMatCreate() or made of one, known to be SPD; referenced
   @param[out] p free with GramPivCholDestroy()
 
   Pivots are drawn with probability d_i / sum d, where d is the diagonal of the residual K - F F', in rounds: 64
@@ -28,7 +28,7 @@ typedef struct _p_GramPivChol *GramPivChol;
   Source: E. Epperly, J. Tropp, R. Webber, Embrace rejection: kernel matrix approximation by accelerated randomly
   pivoted Cholesky, arXiv 2410.03969.
 
-  Errors: PETSC_ERR_ARG_WRONG when the profile is only conditionally positive definite.
+  Errors: PETSC_ERR_ARG_WRONG for a Mat that is not marked SPD: profiles that are conditionally positive definite.
 **/
 PetscErrorCode GramPivCholCreate(Mat A, GramPivChol *p);
 PetscErrorCode GramPivCholDestroy(GramPivChol *p);

@@ -198,7 +198,7 @@ static PetscErrorCode KrylovBytes(MPI_Comm comm, const GramKernel *kernel, Petsc
 PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramKernel *kernel, PetscInt n,
                                  PetscInt m, PetscInt q, PetscLogDouble *peak, char line[], size_t size)
 {
-  const PetscInt  dim = kernel->dim;
+  const PetscInt  dim = kernel->dim, numbers = GramKernelNumbers(kernel);
   GramSolveMethod method;
   GramSchedule    schedule;
   PetscMPIInt     ranks;
@@ -216,7 +216,7 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramK
   /* on every rank: the matrix with panels for q + 1 columns (GRAM_PANEL at most), and the true one where that is
      another; spread: points, the sort, values, coefficients and work vectors */
   bytes = matrices *
-              (GramScheduleBytes(&schedule, n, dim, q + 1) + GramBackendHostBytes(backend, n, dim, q + 1)) +
+              (GramScheduleBytes(&schedule, kernel, n, q + 1) + GramBackendHostBytes(backend, n, dim, (q + 1) * numbers)) +
           8.0 * (PetscLogDouble)n * (8.0 * dim + 8.0 * q + 8.0) / ranks;
   if (m) bytes += PredictBytes(n, m, dim, q, ranks) + GramBackendHostBytes(backend, n + m / ranks, dim, q);
   if (method == GRAM_SOLVE_DIRECT) bytes += DirectBytes(n, ranks);
@@ -225,7 +225,7 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramK
   PetscCall(GramMemoryCheck(comm, n, bytes, method == GRAM_SOLVE_DIRECT ? "direct" : "iterative", peak, line,
                             size));
   if (m) PetscCall(GramCrossDeviceBytes(comm, backend, m, n, dim, q, &predict, &have));
-  PetscCall(GramScheduleDeviceBytes(&schedule, backend, n, dim, q + 1, &need, &have));
+  PetscCall(GramScheduleDeviceBytes(&schedule, backend, kernel, n, q + 1, &need, &have));
   PetscCall(GramMemoryCheckDevice(comm, matrices * need + predict, have, device));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -429,14 +429,14 @@ PetscErrorCode GramVecchiaDestroy(GramVecchia *vecchia)
 
 /* ---- the factor */
 
-/* Rows of [F delta], r + 1 numbers each, contiguous: those of other ranks in halo; of this rank's, which the caller has
-   by columns, what is needed now in a cache. */
+/* Rows of [F delta], r + 1 numbers each, the rows of a point together: those of other ranks in halo; of this rank's,
+   which the caller has by columns, what is needed now in a cache. */
 typedef struct {
-  PetscInt         r, ldf;
+  PetscInt         r, ldf, b; /* b rows a point */
   const PetscReal *F, *delta;
-  PetscInt        *at;             /* [n] row of halo or of cache that holds a point, -1: none does */
-  PetscReal       *halo, *cache;   /* [n_halo][r + 1], [capacity][r + 1] */
-  PetscInt         held, capacity; /* rows of the cache */
+  PetscInt        *at;             /* [n] which of halo or of cache a point is, -1: none */
+  PetscReal       *halo, *cache;   /* [n_halo][b][r + 1], [capacity][b][r + 1] */
+  PetscInt         held, capacity; /* points of the cache */
   PetscInt        *holds;          /* [capacity] which they are */
 } Rows;
 
@@ -445,10 +445,15 @@ static inline PetscBool Owned(GramVecchia v, PetscInt j)
   return (PetscBool)(j >= v->start && j < v->start + v->n_local);
 }
 
+static inline PetscInt RowsWidth(const Rows *rows) { return rows->b * (rows->r + 1); }
+
+/* those of point i */
 static void RowPack(const Rows *rows, PetscInt i, PetscReal *packed)
 {
-  for (PetscInt c = 0; c < rows->r; c++) packed[c] = rows->F[GramAt(c, rows->ldf, i)];
-  packed[rows->r] = rows->delta[i];
+  for (PetscInt k = i * rows->b; k < (i + 1) * rows->b; k++, packed += rows->r + 1) {
+    for (PetscInt c = 0; c < rows->r; c++) packed[c] = rows->F[GramAt(c, rows->ldf, k)];
+    packed[rows->r] = rows->delta[k];
+  }
 }
 
 /* Which points of other ranks are neighbours here, ascending: at says where in that list. */
@@ -497,9 +502,9 @@ static PetscErrorCode HaloExchange(GramVecchia v, PetscLayout layout, PetscInt n
   PetscCall(PetscSFComputeDegreeEnd(sf, &wanted));
   PetscCall(PetscMalloc2(v->n_local, &packed_at, n_halo, &theirs));
   for (PetscInt i = 0; i < v->n_local; i++) packed_at[i] = wanted[i] ? n_packed++ : -1;
-  PetscCall(PetscMalloc1(GramAt(n_packed, rows->r + 1, 0), &packed));
+  PetscCall(PetscMalloc1(GramAt(n_packed, RowsWidth(rows), 0), &packed));
   for (PetscInt i = 0; i < v->n_local; i++) {
-    if (packed_at[i] >= 0) RowPack(rows, i, packed + GramAt(packed_at[i], rows->r + 1, 0));
+    if (packed_at[i] >= 0) RowPack(rows, i, packed + GramAt(packed_at[i], RowsWidth(rows), 0));
   }
   PetscCall(PetscSFBcastBegin(sf, MPIU_INT, packed_at, theirs, MPI_REPLACE));
   PetscCall(PetscSFBcastEnd(sf, MPIU_INT, packed_at, theirs, MPI_REPLACE));
@@ -510,7 +515,7 @@ static PetscErrorCode HaloExchange(GramVecchia v, PetscLayout layout, PetscInt n
   PetscCall(PetscSFReset(sf));
   PetscCall(PetscSFSetGraph(sf, n_packed, n_halo, NULL, PETSC_OWN_POINTER, packed_owners, PETSC_OWN_POINTER));
 
-  PetscCallMPI(MPI_Type_contiguous((int)rows->r + 1, MPIU_REAL, &row));
+  PetscCallMPI(MPI_Type_contiguous((int)RowsWidth(rows), MPIU_REAL, &row));
   PetscCallMPI(MPI_Type_commit(&row));
   PetscCall(PetscSFBcastBegin(sf, row, packed, rows->halo, MPI_REPLACE));
   PetscCall(PetscSFBcastEnd(sf, row, packed, rows->halo, MPI_REPLACE));
@@ -521,20 +526,23 @@ static PetscErrorCode HaloExchange(GramVecchia v, PetscLayout layout, PetscInt n
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode RowsCreate(GramVecchia v, PetscLayout layout, Rows *rows)
+static PetscErrorCode RowsCreate(GramVecchia v, Rows *rows)
 {
-  const PetscInt fit = (PetscInt)(CACHE_BYTES / sizeof(PetscReal) / ((size_t)rows->r + 1));
+  const PetscInt width = RowsWidth(rows), fit = (PetscInt)(CACHE_BYTES / sizeof(PetscReal) / (size_t)width);
   PetscInt      *halo, n_halo;
+  PetscLayout    layout;
 
   PetscFunctionBegin;
   PetscCall(PetscMalloc1(v->n, &rows->at));
   PetscCall(HaloFind(v, rows->at, &n_halo, &halo));
-  PetscCall(PetscMalloc1(GramAt(n_halo, rows->r + 1, 0), &rows->halo));
+  PetscCall(PetscMalloc1(GramAt(n_halo, width, 0), &rows->halo));
+  PetscCall(PetscLayoutCreateFromSizes(v->comm, v->n_local, v->n, 1, &layout));
   PetscCall(HaloExchange(v, layout, n_halo, halo, rows));
+  PetscCall(PetscLayoutDestroy(&layout));
   PetscCall(PetscFree(halo));
   rows->held     = 0;
   rows->capacity = PetscMin(PetscMax(fit, v->m + 1), v->n_local);
-  PetscCall(PetscMalloc2(GramAt(rows->capacity, rows->r + 1, 0), &rows->cache, rows->capacity, &rows->holds));
+  PetscCall(PetscMalloc2(GramAt(rows->capacity, width, 0), &rows->cache, rows->capacity, &rows->holds));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -547,10 +555,10 @@ static PetscErrorCode RowsDestroy(Rows *rows)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* f [n][r + 1] = the rows J of [F delta]. Points along the curve share neighbours: a full cache is simply emptied. */
+/* f [n][b][r + 1] = the rows of the points J of [F delta]. Points along the curve share neighbours: a full cache is simply emptied. */
 static PetscErrorCode RowsGather(GramVecchia v, Rows *rows, PetscInt n, const PetscInt J[], PetscReal *f)
 {
-  const PetscInt width = rows->r + 1;
+  const PetscInt width = RowsWidth(rows);
 
   PetscFunctionBegin;
   if (rows->held + n > rows->capacity) {
@@ -569,40 +577,39 @@ static PetscErrorCode RowsGather(GramVecchia v, Rows *rows, PetscInt n, const Pe
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* S (lower triangle) = K_JJ - F_J F_J' + diag(delta_J) + shift mean(diag S) I; kernel: mean of the diagonal of K. On few
-   rows gemm is three times as fast as syrk, at twice the work. */
-static PetscErrorCode Residual(Mat A, PetscReal alpha, PetscInt r, PetscInt n, const PetscInt J[],
-                               const PetscReal *f, PetscReal shift, PetscReal *S, PetscReal *kernel)
+/* S (lower triangle) = K_JJ - F_J F_J' + diag(delta_J) + shift mean(diag S / d) diag(d), d [n] out: the diagonal of
+   K_JJ, or of delta where that is 0. On few rows gemm is three times as fast as syrk, at twice the work. */
+static PetscErrorCode Residual(Mat A, PetscInt r, PetscInt n, const PetscInt J[], const PetscReal *f,
+                               PetscReal shift, PetscReal *S, PetscReal *d)
 {
   const PetscReal    minus_one = -1, one = 1, *delta = f + r;
   const PetscBLASInt rows = (PetscBLASInt)n, rank = (PetscBLASInt)r, width = (PetscBLASInt)r + 1;
   PetscReal          mean = 0;
 
   PetscFunctionBegin;
-  PetscCall(GramMatGetEntries(A, n, J, n, J, S, n));
-  *kernel = 0;
+  PetscCall(GramMatGetKernelEntries(A, n, J, n, J, S, n));
   for (PetscInt k = 0; k < n; k++) {
-    *kernel += S[GramAt(k, n, k)] / (PetscReal)n;
-    S[GramAt(k, n, k)] += delta[GramAt(k, width, 0)] - alpha;
+    d[k] = S[GramAt(k, n, k)] > 0 ? S[GramAt(k, n, k)] : delta[GramAt(k, width, 0)];
+    S[GramAt(k, n, k)] += delta[GramAt(k, width, 0)];
   }
   if (r && n > FEW)
     PetscCallBLAS("BLASsyrk", BLASsyrk_("L", "T", &rows, &rank, &minus_one, f, &width, &one, S, &rows));
   else if (r)
     PetscCallBLAS("BLASgemm",
                   BLASgemm_("T", "N", &rows, &rows, &rank, &minus_one, f, &width, f, &width, &one, S, &rows));
-  for (PetscInt k = 0; k < n; k++) mean += S[GramAt(k, n, k)] / (PetscReal)n;
+  for (PetscInt k = 0; k < n; k++) mean += S[GramAt(k, n, k)] / d[k] / (PetscReal)n;
   for (PetscInt k = 0; k < n; k++)
-    S[GramAt(k, n, k)] += shift * PetscMax(mean, PETSC_MACHINE_EPSILON * *kernel);
+    S[GramAt(k, n, k)] += shift * PetscMax(mean, PETSC_MACHINE_EPSILON) * d[k];
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* g = L^-T e_last with S = L L': then S g = e_last / g_last. Pivots below the rounding of K are noise: shift. */
-static PetscErrorCode Row(Mat A, PetscReal alpha, PetscInt r, PetscInt n, const PetscInt J[],
-                          const PetscReal *f, PetscReal *S, PetscReal *g, PetscBool *shifted)
+/* S = L L' of the rows J, the last b of them those of one point, and for each of these, the k-th of J, g = L_k^-T e_k with
+   L_k the leading block up to it: S_k g = e_k / g_k. g [b][n]. Pivots below the rounding of K are noise: shift. */
+static PetscErrorCode Block(Mat A, PetscInt r, PetscInt b, PetscInt n, const PetscInt J[], const PetscReal *f,
+                            PetscReal *S, PetscReal *d, PetscReal *g, PetscBool *shifted)
 {
   const PetscReal    unit = 1;
   const PetscBLASInt rows = (PetscBLASInt)n, one = 1;
-  PetscReal          kernel = 0;
 
   PetscFunctionBegin;
   *shifted = PETSC_FALSE;
@@ -612,40 +619,48 @@ static PetscErrorCode Row(Mat A, PetscReal alpha, PetscInt r, PetscInt n, const 
 
     PetscCheck(shift < 1e30, PETSC_COMM_SELF, PETSC_ERR_FP,
                "Row %" PetscInt_FMT ": entries that are not finite", J[n - 1]);
-    PetscCall(Residual(A, alpha, r, n, J, f, shift, S, &kernel));
+    PetscCall(Residual(A, r, n, J, f, shift, S, d));
     PetscCallBLAS("LAPACKpotrf", LAPACKpotrf_("L", &rows, S, &rows, &info));
     sound = (PetscBool)!info;
     for (PetscInt k = 0; k < n && sound; k++) {
       const PetscReal root = S[GramAt(k, n, k)];
 
-      sound = (PetscBool)(root * root > (PetscReal)n * PETSC_MACHINE_EPSILON * kernel);
+      sound = (PetscBool)(root * root > (PetscReal)n * PETSC_MACHINE_EPSILON * d[k]);
     }
     if (sound) break;
     *shifted = PETSC_TRUE;
   }
-  PetscCall(PetscArrayzero(g, n));
-  g[n - 1] = 1;
-  PetscCallBLAS("BLAStrsm", BLAStrsm_("L", "L", "T", "N", &rows, &one, &unit, S, &rows, g, &rows));
-  PetscCall(PetscLogFlops((PetscLogDouble)n * (PetscLogDouble)n * (r + n / 3.)));
+  for (PetscInt p = 0; p < b; p++, g += n) {
+    const PetscBLASInt k = (PetscBLASInt)(n - b + p + 1);
+
+    PetscCall(PetscArrayzero(g, n));
+    g[k - 1] = 1;
+    PetscCallBLAS("BLAStrsm", BLAStrsm_("L", "L", "T", "N", &k, &one, &unit, S, &rows, g, &k));
+  }
+  PetscCall(PetscLogFlops((PetscLogDouble)n * (PetscLogDouble)n * (r + n / 3. + b)));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode Allocate(GramVecchia v, Mat A, Mat *G)
+/* row k of a point has the numbers of its neighbours and its own up to k */
+static PetscErrorCode Allocate(GramVecchia v, Mat A, PetscInt b, Mat *G)
 {
   PetscInt *diagonal, *other;
 
   PetscFunctionBegin;
-  PetscCall(PetscCalloc2(v->n_local, &diagonal, v->n_local, &other));
+  PetscCall(PetscCalloc2(v->n_local * b, &diagonal, v->n_local * b, &other));
   for (PetscInt i = 0; i < v->n_local; i++) {
     const PetscInt *columns;
-    PetscInt        count;
+    PetscInt        count, owned = 0;
 
     PetscCall(GramVecchiaGetNeighbours(v, i, &count, &columns));
-    diagonal[i] = 1;
-    for (PetscInt k = 0; k < count; k++) (*(Owned(v, columns[k]) ? diagonal + i : other + i))++;
+    for (PetscInt k = 0; k < count; k++) owned += Owned(v, columns[k]);
+    for (PetscInt p = 0; p < b; p++) {
+      diagonal[i * b + p] = owned * b + p + 1;
+      other[i * b + p]    = (count - owned) * b;
+    }
   }
   PetscCall(MatCreate(PetscObjectComm((PetscObject)A), G));
-  PetscCall(MatSetSizes(*G, v->n_local, v->n_local, v->n, v->n));
+  PetscCall(MatSetSizes(*G, v->n_local * b, v->n_local * b, v->n * b, v->n * b));
   PetscCall(MatSetType(*G, MATAIJ));
   PetscCall(MatSeqAIJSetPreallocation(*G, 0, diagonal));
   PetscCall(MatMPIAIJSetPreallocation(*G, 0, diagonal, 0, other));
@@ -668,44 +683,55 @@ PetscErrorCode GramVecchiaFactor(GramVecchia v, Mat A, PetscInt r, const PetscRe
                                  PetscInt *shifted)
 {
   const PetscReal    one = 1, zero = 0;
-  const PetscBLASInt rank = (PetscBLASInt)r, width = (PetscBLASInt)r + 1, unit = 1;
+  const PetscBLASInt rank = (PetscBLASInt)r, width = (PetscBLASInt)r + 1, step = 1;
   Rows               rows = {.r = r, .ldf = ldf, .F = F, .delta = delta};
-  GramKernel         kernel;
-  PetscLayout        layout;
-  PetscInt          *J;
-  PetscReal         *f, *S, *g, *strip, sums[2] = {0, 0};
+  PetscInt          *points, *J, b, most, strip_rows, held = 0; /* rows in strip */
+  PetscReal         *f, *S, *d, *g, *strip, unit[1 + GRAM_MAX_DIM], sums[2] = {0, 0};
 
   PetscFunctionBegin;
   PetscCall(PetscLogEventBegin(GRAM_Vecchia, A, 0, 0, 0));
-  PetscCall(GramMatGetKernel(A, &kernel));
-  PetscCall(Allocate(v, A, G));
-  PetscCall(MatGetLayouts(*G, &layout, NULL));
-  PetscCall(RowsCreate(v, layout, &rows));
-  PetscCall(PetscMalloc5(v->m + 1, &J, GramAt(v->m + 1, r + 1, 0), &f, GramAt(v->m + 1, v->m + 1, 0), &S,
-                         v->m + 1, &g, GramAt(STRIP, r, 0), &strip));
+  PetscCall(GramMatGetBlock(A, &b, unit, NULL));
+  rows.b     = b;
+  most       = (v->m + 1) * b;
+  strip_rows = PetscMax(STRIP, b);
+  PetscCall(Allocate(v, A, b, G));
+  PetscCall(RowsCreate(v, &rows));
+  PetscCall(PetscMalloc7(v->m + 1, &points, most, &J, GramAt(most, r + 1, 0), &f, GramAt(most, most, 0), &S,
+                         most, &d, GramAt(b, most, 0), &g, GramAt(strip_rows, r, 0), &strip));
   for (PetscInt i = 0; i < v->n_local; i++) {
-    const PetscInt  row = v->start + i;
     const PetscInt *columns;
-    PetscInt        n;
-    PetscBLASInt    n_blas;
+    PetscInt        n, k = 0;
     PetscBool       mended;
 
     PetscCall(GramVecchiaGetNeighbours(v, i, &n, &columns));
-    PetscCall(PetscArraycpy(J, columns, n));
-    J[n++] = row;
-    PetscCall(RowsGather(v, &rows, n, J, f));
-    PetscCall(Row(A, kernel.alpha, r, n, J, f, S, g, &mended));
-    PetscCall(MatSetValues(*G, 1, &row, n, J, g, INSERT_VALUES));
-    sums[0] -= 2 * PetscLogReal(g[n - 1]);
+    PetscCall(PetscArraycpy(points, columns, n));
+    points[n++] = v->start + i;
+    for (PetscInt c = 0; c < n; c++) {
+      for (PetscInt p = 0; p < b; p++) J[k++] = points[c] * b + p;
+    }
+    PetscCall(RowsGather(v, &rows, n, points, f));
+    PetscCall(Block(A, r, b, k, J, f, S, d, g, &mended));
     sums[1] += mended;
+    for (PetscInt p = 0; p < b; p++) {
+      const PetscInt last = k - b + p, row = J[last];
+      PetscReal     *gp = g + GramAt(p, k, 0);
+      PetscBLASInt   n_blas;
+
+      PetscCall(PetscBLASIntCast(last + 1, &n_blas)); /* row of W = f' g, while f is in the cache */
+      if (W && r)
+        PetscCallBLAS("BLASgemv", BLASgemv_("N", &rank, &n_blas, &one, f, &width, gp, &step, &zero,
+                                            strip + GramAt(held + p, r, 0), &step));
+      for (PetscInt c = 0; c <= last; c++) gp[c] *= unit[c % b];
+      sums[0] -= 2 * PetscLogReal(gp[last]);
+      PetscCall(MatSetValues(*G, 1, &row, last + 1, J, gp, INSERT_VALUES));
+    }
     if (!W || !r) continue;
-    PetscCall(PetscBLASIntCast(n, &n_blas)); /* row i of W = f' g, while f is in the cache */
-    PetscCallBLAS("BLASgemv", BLASgemv_("N", &rank, &n_blas, &one, f, &width, g, &unit, &zero,
-                                        strip + GramAt(i % STRIP, r, 0), &unit));
-    if (i % STRIP == STRIP - 1 || i == v->n_local - 1)
-      StripWrite(i % STRIP + 1, r, strip, i - i % STRIP, v->n_local, W);
+    held += b;
+    if (held + b <= strip_rows && i < v->n_local - 1) continue;
+    StripWrite(held, r, strip, (i + 1) * b - held, v->n_local * b, W);
+    held = 0;
   }
-  PetscCall(PetscFree5(J, f, S, g, strip));
+  PetscCall(PetscFree7(points, J, f, S, d, g, strip));
   PetscCall(RowsDestroy(&rows));
   PetscCall(MatAssemblyBegin(*G, MAT_FINAL_ASSEMBLY));
   PetscCall(MatAssemblyEnd(*G, MAT_FINAL_ASSEMBLY));

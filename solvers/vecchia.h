@@ -56,20 +56,23 @@ PetscErrorCode GramVecchiaGetNeighbours(GramVecchia vecchia, PetscInt i, PetscIn
 PetscErrorCode GramVecchiaGetOrder(GramVecchia vecchia, const PetscInt **order);
 
 /**
-  GramVecchiaFactor - Sparse G with G' G ~ S^-1, where S = K - F F' + diag(delta).
+  GramVecchiaFactor - Sparse G with G' G ~ D S^-1 D, where S = D K D - F F' + diag(delta), D the units of
+  GramMatGetBlock().
 
   Collective.
 
-  @param[in]  A       from GramMatCreate() of the same points: K + alpha I, of which only entries are asked for
+  @param[in]  A       of the same points, from GramMatCreate() or made of one: only entries are asked for
   @param[in]  r       columns of F, may be 0
-  @param[in]  F       [n_local][r] by columns of leading dimension ldf, K - F F' positive semidefinite but for rounding
-  @param[in]  delta   [n_local] added to K - F F': the ridge, and positive at landmarks even without one
-  @param[out] G       N x N MATAIJ, rows laid out as A; free with MatDestroy()
-  @param[out] W       [n_local][r] by columns of leading dimension n_local: G F, or NULL
+  @param[in]  F       [n_local][r] by columns of leading dimension ldf, D K D - F F' positive semidefinite but for
+                      rounding; n_local here the rows of A
+  @param[in]  delta   [n_local] added to that: the ridge, and positive at landmarks even without one
+  @param[out] G       MATAIJ, rows and columns laid out as A; free with MatDestroy()
+  @param[out] W       [n_local][r] by columns of leading dimension n_local: G D^-1 F, or NULL
   @param[out] logdet  log det (G' G)^-1 = -2 sum_i log G_ii, the same on all ranks
   @param[out] shifted rows of all ranks whose block was not numerically positive definite, or NULL
 
-  With J the neighbours of i and i itself, last, row i is g / sqrt(g_last), S_JJ g = e_last. In the order of the points
+  With J the neighbours of i and i itself, last, row i is g / sqrt(g_last), S_JJ g = e_last. Where a point has several rows,
+  J has all rows of its neighbours and its own up to i, and one factor of S_JJ serves them all. In the order of the points
   G is lower triangular, and among all matrices of its pattern the one whose (G' G)^-1 is nearest to S in the
   Kullback-Leibler divergence; it is Vecchia's approximation of a Gaussian density and the factor FSAI. Each row
   depends on S_JJ alone, so that entries of G are the same at any number of ranks.

@@ -224,7 +224,7 @@ static PetscErrorCode Observed(GramPoints T, GramPoints X, const GramKernel *ker
   for (int k = 0; k < 2; k++) {
     GramBackend backend = k ? &watch.backend : cpu;
 
-    if (T) PetscCall(GramMatCreateCross(T, X, kernel, backend, &A[k]));
+    if (T) PetscCall(GramMatCreateCross(T, GRAM_VALUE, X, kernel, backend, &A[k]));
     else PetscCall(GramMatCreate(X, kernel, backend, &A[k]));
     watch.products = 0;
     watch.copied   = 0;
@@ -341,6 +341,7 @@ static PetscErrorCode Refusal(void)
 {
   const PetscLogDouble n    = 100000;
   GramSchedule         line = {.pr = 4, .pc = 1}, square = {.pr = 2, .pc = 2};
+  const GramKernel     three = {.dim = 3};
   PetscLogDouble       need, have;
   PetscMPIInt          rank, size;
   PetscErrorCode       code;
@@ -349,10 +350,10 @@ static PetscErrorCode Refusal(void)
   PetscCallMPI(MPI_Comm_rank(PETSC_COMM_WORLD, &rank));
   PetscCallMPI(MPI_Comm_size(PETSC_COMM_WORLD, &size));
   watch.have = 12e9;
-  PetscCall(GramScheduleDeviceBytes(&line, &watch.backend, 100000, 3, 100, &need, &have));
+  PetscCall(GramScheduleDeviceBytes(&line, &watch.backend, &three, 100000, 100, &need, &have));
   CHECK_CLOSE("need of 1d", need, 8 * n * (3 + GRAM_PANEL), 1e-15);
   CHECK_CLOSE("have", have, 12e9, 0);
-  PetscCall(GramScheduleDeviceBytes(&square, &watch.backend, 100000, 3, 2, &need, &have));
+  PetscCall(GramScheduleDeviceBytes(&square, &watch.backend, &three, 100000, 2, &need, &have));
   CHECK_CLOSE("need of 2d", need, 8 * (n / 2 + 1) * (3 + 2), 1e-15);
   PetscCall(GramCrossDeviceBytes(PETSC_COMM_SELF, &watch.backend, 10, 100000, 3, 2, &need, &have));
   CHECK_CLOSE("need of a prediction", need, 8 * (11 * 3 + n * 2), 1e-15);

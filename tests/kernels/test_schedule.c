@@ -461,7 +461,7 @@ static PetscErrorCode CrossTolerance(const GramKernel *kernel)
     Mat          K, Y;
 
     PetscCall(Set("-product_reproducible", exact ? "true" : "false"));
-    PetscCall(GramMatCreateCross(T, X, kernel, backend, &K));
+    PetscCall(GramMatCreateCross(T, GRAM_VALUE, X, kernel, backend, &K));
     PetscCall(GramMatSetTolerance(K, 0.5));
     PetscCall(Columns(K, 1, Ones, &Y));
     PetscCall(GramMatGetStats(K, &stats));

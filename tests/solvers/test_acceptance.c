@@ -131,7 +131,7 @@ static PetscErrorCode Solve(MPI_Comm comm, const Case *c, GramPrecision precisio
   Points(c, x);
   for (PetscInt i = 0; i < c->n; i++) y[i] = Value(c, x + i * c->dim, i);
   PetscCall(GramPointsCreate(comm, c->dim, rank ? 0 : c->n, x, kernel.length_scale, 1, &X));
-  PetscCall(GramPanelFromInput(X, 1, y, &Y));
+  PetscCall(GramPanelFromInput(X, 1, 1, y, &Y));
   PetscCall(GramMatCreate(X, &kernel, backend, &A));
   PetscCall(GramTrueOperatorCreate(X, &kernel, backend, A, &exact, &A_true));
   PetscCall(GramSolve(A, A_true, Y, NULL, &C, report));

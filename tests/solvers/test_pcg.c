@@ -238,7 +238,7 @@ int main(int argc, char **argv)
     }
     PetscCall(GramPointsCreate(PETSC_COMM_WORLD, 2, rank ? 0 : n, x, kernel.length_scale, 1, &points));
     PetscCall(GramMatCreate(points, &kernel, backend, &A));
-    PetscCall(GramPanelFromInput(points, Q, y, &B));
+    PetscCall(GramPanelFromInput(points, 1, Q, y, &B));
     if (n == N) {
       for (int k = 0; k < 3; k++) PetscCall(Together(A, types[k], B));
       PetscCall(Indefinite(A, B));

@@ -19,7 +19,7 @@ static PetscErrorCode Problem(PetscInt n, PetscInt q, const GramKernel *kernel, 
   PetscCall(GramPointsCreate(PETSC_COMM_WORLD, kernel->dim, rank ? 0 : n, x, kernel->length_scale, 1, X));
   PetscCall(GramMatCreate(*X, kernel, backend, A));
   PetscCall(GramTrueOperatorCreate(*X, kernel, backend, *A, exact, A_true));
-  PetscCall(GramPanelFromInput(*X, q, c, C));
+  PetscCall(GramPanelFromInput(*X, 1, q, c, C));
   PetscCall(MatMatMult(*A_true, *C, MAT_INITIAL_MATRIX, PETSC_DEFAULT, Y));
   PetscCall(PetscFree2(x, c));
   PetscFunctionReturn(PETSC_SUCCESS);
