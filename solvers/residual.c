@@ -2,8 +2,12 @@
 
 PetscErrorCode GramResidualCreate(Mat A, Mat B, GramResidual *res)
 {
+  PetscObject inner;
+
   PetscFunctionBegin;
-  *res = (GramResidual){.A = A};
+  *res = (GramResidual){.A = A, .of = A};
+  PetscCall(PetscObjectQuery((PetscObject)A, GRAM_MAT_INNER, &inner));
+  if (inner) res->of = (Mat)inner;
   PetscCall(MatGetSize(B, NULL, &res->q));
   PetscCall(PetscCalloc3(res->q, &res->b, res->q, &res->r, res->q, &res->x));
   for (PetscInt c = 0; c < res->q; c++) {
@@ -24,10 +28,22 @@ PetscErrorCode GramResidualClear(GramResidual *res)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* AX = A [X, 1], the ones where ||A||_1 is not known yet; X may be NULL where n = 0 */
+/* v = 1 for values, 0 for derivatives */
+static PetscErrorCode Ones(Mat A, PetscReal *v)
+{
+  PetscInt b, rows;
+
+  PetscFunctionBegin;
+  PetscCall(GramMatGetBlock(A, &b, NULL, NULL));
+  PetscCall(MatGetLocalSize(A, &rows, NULL));
+  for (PetscInt i = 0; i < rows; i++) v[i] = i % b == 0;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* AX = A [X, 1], the ones where ||A||_1 is not known yet and is A's own */
 static PetscErrorCode Product(GramResidual *res, PetscInt n, Mat X, Mat *AX)
 {
-  const PetscInt   width = res->norm_A == 0 ? n + 1 : n;
+  const PetscInt   width = res->norm_A == 0 && res->of == res->A ? n + 1 : n;
   PetscInt         rows, lda, ldx;
   const PetscReal *x;
   PetscReal       *v;
@@ -44,14 +60,12 @@ static PetscErrorCode Product(GramResidual *res, PetscInt n, Mat X, Mat *AX)
                            NULL, &V));
   PetscCall(MatDenseGetLDA(V, &lda));
   PetscCall(MatDenseGetArrayWrite(V, &v));
-  if (n) {
-    PetscCall(MatDenseGetLDA(X, &ldx));
-    PetscCall(MatDenseGetArrayRead(X, &x));
-    for (PetscInt c = 0; c < n; c++)
-      PetscCall(PetscArraycpy(v + GramAt(c, lda, 0), x + GramAt(c, ldx, 0), rows));
-    PetscCall(MatDenseRestoreArrayRead(X, &x));
-  }
-  for (PetscInt i = 0; i < rows; i++) v[GramAt(n, lda, i)] = 1;
+  PetscCall(MatDenseGetLDA(X, &ldx));
+  PetscCall(MatDenseGetArrayRead(X, &x));
+  for (PetscInt c = 0; c < n; c++)
+    PetscCall(PetscArraycpy(v + GramAt(c, lda, 0), x + GramAt(c, ldx, 0), rows));
+  PetscCall(MatDenseRestoreArrayRead(X, &x));
+  PetscCall(Ones(res->A, v + GramAt(n, lda, 0)));
   PetscCall(MatDenseRestoreArrayWrite(V, &v));
   PetscCall(MatMatMult(res->A, V, MAT_INITIAL_MATRIX, PETSC_DEFAULT, AX));
   PetscCall(MatDenseGetColumnVecRead(*AX, n, &ones));
@@ -92,12 +106,19 @@ PetscErrorCode GramResidualUpdate(GramResidual *res, PetscInt n, const PetscInt 
 
 PetscErrorCode GramResidualNormA(GramResidual *res, PetscReal *norm_A)
 {
-  Mat AX;
+  PetscReal *v;
+  Vec        ones, sums;
 
   PetscFunctionBegin;
   if (res->norm_A == 0) {
-    PetscCall(Product(res, 0, NULL, &AX));
-    PetscCall(MatDestroy(&AX));
+    PetscCall(MatCreateVecs(res->of, &ones, &sums));
+    PetscCall(VecGetArrayWrite(ones, &v));
+    PetscCall(Ones(res->of, v));
+    PetscCall(VecRestoreArrayWrite(ones, &v));
+    PetscCall(MatMult(res->of, ones, sums));
+    PetscCall(VecNorm(sums, NORM_INFINITY, &res->norm_A));
+    PetscCall(VecDestroy(&ones));
+    PetscCall(VecDestroy(&sums));
   }
   *norm_A = res->norm_A;
   PetscFunctionReturn(PETSC_SUCCESS);

@@ -8,12 +8,16 @@
 /* Norms of the columns of a system A X = B and of its residual. */
 typedef struct {
   Mat        A;         /* the true operator; borrowed */
+  Mat        of;        /* the matrix of ||A||_1: A, or the one that A is made of; borrowed */
   PetscReal  norm_A;    /* ||A||_1, 0 until a product has found it */
   PetscInt   q;         /* columns */
   PetscReal *b, *r, *x; /* [q] 2-norms of B, of B - A X and of X, each as it was last computed */
 } GramResidual;
 
-/* X = 0: r = b. Collective; free with GramResidualClear(). */
+/* X = 0: r = b. Collective; free with GramResidualClear().
+
+   ||A||_1 is max |A 1|, 1 for values and 0 for derivatives: right for k >= 0, else a lower bound; of the matrix that A is
+   made of, where it is made of one. */
 PetscErrorCode GramResidualCreate(Mat A, Mat B, GramResidual *residual);
 PetscErrorCode GramResidualClear(GramResidual *residual);
 
@@ -26,7 +30,7 @@ PetscErrorCode GramResidualClear(GramResidual *residual);
   @param[in]  columns [n] which columns of the system they are; NULL: 0, 1, ...
   @param[out] R       its entries are overwritten
 
-  Cost: one product of n columns; a column more the first time, for ||A||_1 = max (A 1)_i, as k > 0.
+  Cost: one product of n columns; a column more the first time, for ||A||_1.
 **/
 PetscErrorCode GramResidualUpdate(GramResidual *residual, PetscInt n, const PetscInt columns[], Mat B, Mat X,
                                   Mat R);

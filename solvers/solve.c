@@ -7,6 +7,7 @@
 #include "memory.h"
 #include "residual.h"
 #include "solve.h"
+#include "tail.h"
 
 #define REFINEMENTS 3 /* of a direct solution */
 
@@ -264,6 +265,17 @@ static PetscErrorCode ScaleColumns(Mat Y, PetscInt q, const PetscReal *scale, Pe
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+static PetscErrorCode ColumnNorm(Mat Y, PetscInt c, PetscReal *norm)
+{
+  Vec y;
+
+  PetscFunctionBegin;
+  PetscCall(MatDenseGetColumnVecRead(Y, c, &y));
+  PetscCall(VecNorm(y, NORM_2, norm));
+  PetscCall(MatDenseRestoreColumnVecRead(Y, c, &y));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 static PetscErrorCode PairsPerSecond(Mat A, Mat A_true, PetscLogDouble *rate)
 {
   GramMatStats a, t = {0};
@@ -297,57 +309,114 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* The tail of C, and the residual of the whole system in place of that of the reduced one */
+static PetscErrorCode CloseTail(GramTail tail, Mat A_true, Mat Y, Mat C, GramResidual *residual,
+                                GramReport *report)
+{
+  PetscReal *moments;
+  Mat        R;
+
+  PetscFunctionBegin;
+  PetscCall(GramTailExpand(tail, C));
+  PetscCall(PetscMalloc1(residual->q, &moments));
+  PetscCall(PetscMalloc1((size_t)report->n_tail * (size_t)residual->q, &report->tail));
+  PetscCall(MatMatMult(A_true, C, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &R));
+  PetscCall(MatAYPX(R, -1, Y, SAME_NONZERO_PATTERN)); /* Y - A C */
+  PetscCall(GramTailSolve(tail, R, C, report->tail, moments));
+  for (PetscInt c = 0; c < residual->q; c++) {
+    PetscCall(ColumnNorm(R, c, residual->r + c));
+    residual->r[c] = PetscSqrtReal(PetscSqr(residual->r[c]) + PetscSqr(moments[c]));
+  }
+  PetscCall(MatDestroy(&R));
+  PetscCall(PetscFree(moments));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* B X = R for the columns of R, to a residual that is small beside b */
+static PetscErrorCode SolveColumns(Mat B, Mat B_true, Mat R, const PetscReal scale[],
+                                   const GramSolveControl *control, Mat X, GramResidual *residual,
+                                   PetscReal goal[], PetscReal *rtol, GramReport *report)
+{
+  PetscReal     atol;
+  GramPrecision precision;
+  KSP           ksp;
+
+  PetscFunctionBegin;
+  PetscCall(GramMatGetPrecision(B, &precision));
+  PetscCall(GramKrylovCreate(B, &ksp));
+  if (report->method == GRAM_SOLVE_ITERATIVE) PetscCall(GramKrylovCheck(ksp));
+  PetscCall(KSPGetTolerances(ksp, rtol, &atol, NULL, NULL));
+  PetscCall(GramMatMatchPanel(B, R));
+  PetscCall(GramMatMatchPanel(B, X));
+  for (PetscInt c = 0; c < residual->q; c++) goal[c] = PetscMax(*rtol * residual->b[c], atol * scale[c]);
+  if (report->method == GRAM_SOLVE_DIRECT) PetscCall(SolveDirect(B, residual, R, X, residual->q, report));
+  else
+    PetscCall(GramKrylovSolve(ksp, (PetscBool)(B != B_true && precision != GRAM_SINGLE), R, goal, control, X,
+                              residual, report));
+  PetscCall(KSPDestroy(&ksp));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, const GramSolveControl *control, Mat *C,
                          GramReport *report)
 {
-  PetscReal     rtol, atol, *scale, *goal; /* of each column */
-  PetscInt      n, q;
-  GramPrecision precision;
-  GramResidual  residual;
-  Mat           B; /* Y, its columns scaled */
-  KSP           ksp;
+  PetscReal    rtol, *scale, *goal; /* of each column */
+  PetscInt     n, q;
+  GramKernel   kernel;
+  GramResidual residual;
+  GramTail     tail = NULL;
+  Mat          R; /* Y, its columns scaled, without what the tail takes */
+  Mat          B = A, B_true = A_true;
 
   PetscFunctionBegin;
   *report =
       (GramReport){.exact_from = -1, .numerical_rank = -1, .eigenvalue_min = NAN, .eigenvalue_max = NAN};
+  PetscCall(GramMatGetKernel(A, &kernel));
   PetscCall(MatGetSize(Y, &n, &q));
   PetscCall(MethodFromOptions(PetscObjectComm((PetscObject)A), n, &report->method));
-  PetscCall(GramMatGetPrecision(A, &precision));
-  PetscCall(GramKrylovCreate(A, &ksp));
-  if (report->method == GRAM_SOLVE_ITERATIVE) PetscCall(GramKrylovCheck(ksp));
-  PetscCall(KSPGetTolerances(ksp, &rtol, &atol, NULL, NULL));
   PetscCall(PetscMalloc2(q, &scale, q, &goal));
   PetscCall(ColumnScales(Y, q, scale));
-  PetscCall(MatDuplicate(Y, MAT_COPY_VALUES, &B));
-  PetscCall(ScaleColumns(B, q, scale, PETSC_FALSE));
+  PetscCall(ScaleColumns(Y, q, scale, PETSC_FALSE));
+  PetscCall(MatDuplicate(Y, MAT_COPY_VALUES, &R));
   PetscCall(MatDuplicate(Y, MAT_DO_NOT_COPY_VALUES, C));
   PetscCall(MatZeroEntries(*C));
-  PetscCall(GramMatMatchPanel(A, B));
-  PetscCall(GramMatMatchPanel(A, *C));
 
   PetscCall(PetscTimeSubtract(&report->solve_seconds));
-  PetscCall(GramResidualCreate(A_true, B, &residual));
-  for (PetscInt c = 0; c < q; c++) goal[c] = PetscMax(rtol * residual.b[c], atol * scale[c]);
-  if (report->method == GRAM_SOLVE_DIRECT) PetscCall(SolveDirect(A, &residual, B, *C, q, report));
-  else
-    PetscCall(GramKrylovSolve(ksp, (PetscBool)(A != A_true && precision != GRAM_SINGLE), B, goal, control, *C,
-                              &residual, report));
-  if (!report->stopped) PetscCall(Certify(&residual, rtol, goal, report));
+  report->n_tail = GramTailSize(kernel.tail_degree, kernel.dim);
+  if (report->n_tail) {
+    PetscCall(GramTailCreate(A_true, &tail));
+    PetscCall(GramTailReduce(tail, A, &B));
+    if (A != A_true) PetscCall(GramTailReduce(tail, A_true, &B_true));
+    else B_true = B;
+    PetscCall(GramTailProject(tail, R));
+  }
+  PetscCall(GramResidualCreate(B_true, Y, &residual));
+  for (PetscInt c = 0; c < q && tail; c++) PetscCall(ColumnNorm(R, c, residual.r + c));
+  PetscCall(SolveColumns(B, B_true, R, scale, control, *C, &residual, goal, &rtol, report));
+  if (!report->stopped) {
+    if (tail) PetscCall(CloseTail(tail, A_true, Y, *C, &residual, report));
+    PetscCall(Certify(&residual, rtol, goal, report));
+  }
   PetscCall(PetscTimeAdd(&report->solve_seconds));
   report->solve_seconds -= report->setup_seconds;
 
   PetscCall(ScaleColumns(*C, q, scale, PETSC_TRUE));
+  PetscCall(ScaleColumns(Y, q, scale, PETSC_TRUE));
+  for (PetscInt k = 0; k < report->n_tail * q && report->tail; k++) report->tail[k] /= scale[k % q];
   PetscCall(PairsPerSecond(A, A_true, &report->pairs_per_second));
-  PetscCall(MatDestroy(&B));
+  if (B_true != B && tail) PetscCall(MatDestroy(&B_true));
+  if (tail) PetscCall(MatDestroy(&B));
+  PetscCall(GramTailDestroy(&tail));
+  PetscCall(MatDestroy(&R));
   PetscCall(GramResidualClear(&residual));
   PetscCall(PetscFree2(scale, goal));
-  PetscCall(KSPDestroy(&ksp));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscErrorCode GramReportClear(GramReport *report)
 {
   PetscFunctionBegin;
+  PetscCall(PetscFree(report->tail));
   PetscCall(PetscFree(report->history));
   report->n_history = 0;
   PetscFunctionReturn(PETSC_SUCCESS);

@@ -50,6 +50,8 @@ typedef struct {
   PetscReal       pc_alpha;                  /* what lrv has in place of alpha, see lrv.h */
   PetscInt        numerical_rank;            /* of K, where lrv has met it, else -1 */
   PetscReal  eigenvalue_min, eigenvalue_max; /* Ritz values of cg: M^-1 A has more extreme ones; else NaN */
+  PetscInt   n_tail;                         /* monomials of the tail */
+  PetscReal *tail;                           /* [n_tail][q] their coefficients, on all ranks */
   PetscInt   n_history;                      /* entries of history */
   PetscReal *history;                        /* see GramSolve(); on all ranks */
   PetscLogDouble setup_seconds, solve_seconds;
@@ -70,7 +72,7 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
                                       GramBackend *exact, Mat *A_true);
 
 /**
-  GramSolve - Solve A C = Y.
+  GramSolve - Solve A C = Y; where the kernel has a tail, [A, P; P' 0] [C; tail] = [Y; 0] (tail.h).
 
   Collective on A.
 
@@ -79,7 +81,7 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
   @param[in]  Y      N x q MATDENSE, rows laid out as A
   @param[in]  control  NULL, or who may have an iterative solve saved or stopped, and what it goes on from
   @param[out] C      N x q MATDENSE; free with MatDestroy()
-  @param[out] report free its history with GramReportClear()
+  @param[out] report free its tail and history with GramReportClear()
 
   Options: -solve_method (auto, iterative, direct); auto is direct up to GRAM_SOLVE_DIRECT_MAX points, with memory
   permitting, and iterative for -product_reproducible, which refuses direct: a factorisation depends on the ranks.
@@ -105,7 +107,10 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
   direct: Cholesky, LAPACK on one rank, ScaLAPACK on several, in place (8 N^2 bytes over all ranks), followed by
   iterative refinement.
 
-  Cost of the certificate: one product with A_true of all columns, and of one more, for ||A||_1.
+  With a tail all this is done to the reduced system B mu = Z' y, whose residual is that of the whole one, relative to ||y||;
+  at the end the residual of the whole system is computed once more, from C and the tail. States hold mu.
+
+  Cost of the certificate: one product with A_true of all columns, and of one more, for ||A||_1; with a tail two.
 
   report->history: ||r||_2 / ||b||_2 before and after each iteration of the column with the most, r by the recursion
   of the KSP, which refinement and restarts begin anew from the true residual; direct: 1 for x = 0, after the
