@@ -47,7 +47,7 @@ static PetscErrorCode SayBackends(MPI_Comm comm)
 
 static PetscErrorCode SayRegistered(MPI_Comm comm)
 {
-#define INFO_KERNEL(UPPER, Camel, name, twonu, order, unit) name " "
+#define INFO_KERNEL(UPPER, Camel, name, ...) name " "
   PetscFunctionBegin;
   PetscCall(
       GramSay(comm, "kernels", "%s", GRAM_RADIAL_LIST(INFO_KERNEL) "(matern with nu 0.5 is exponential)"));

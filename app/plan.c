@@ -62,21 +62,27 @@ static PetscErrorCode CheckPrecisions(MPI_Comm comm, const GramPlan *plan)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* kernel.*, ridge.* with a profile of the list; its name [32] has nu included: matern32 */
-static PetscErrorCode KernelByName(MPI_Comm comm, const char *word, PetscInt dim, GramKernel *kernel,
-                                   char name[])
+/* kernel.*, ridge.* with a profile of the list; its name [32] has nu included: matern32. Products have no tail. */
+static PetscErrorCode KernelByName(MPI_Comm comm, const GramPlan *plan, const char *word, PetscInt dim,
+                                   GramKernel *kernel, char name[])
 {
   PetscReal nu = 1.5;
   PetscBool found;
+  char      names[256];
 
   PetscFunctionBegin;
   PetscCall(GramKernelSetFromOptions(comm, dim, kernel));
   PetscCall(PetscOptionsGetReal(NULL, NULL, "-kernel_nu", &nu, NULL));
   PetscCall(GramKernelSetType(kernel, word, nu, &found));
+  PetscCall(GramKernelNames(names, sizeof names));
   GramCheckInput(found || strcmp(word, "matern") != 0, comm,
                  "kernel.nu: %.6g is none of 0.5, 1.5, 2.5, 3.5, 4.5", (double)nu);
-  GramCheckInput(found, comm,
-                 "bench.kernels: '%s' is none of gaussian, exponential, matern, matern12 ... matern92", word);
+  GramCheckInput(found, comm, "bench.kernels: '%s' is none of %s", word, names);
+  PetscCall(GramKernelCheckDim(comm, "bench.kernels", kernel));
+  kernel->tail_degree =
+      plan->solve ? PetscMax(kernel->tail_degree, GramRadialGetInfo(kernel->radial)->order - 1) : -1;
+  GramCheckInput(kernel->tail_degree == -1, comm,
+                 "bench.kernels: '%s' needs a polynomial tail, which is not available in this version", word);
   PetscCall(PetscStrncpy(name, word, 32));
   if (!strcmp(word, "matern")) PetscCall(PetscSNPrintf(name, 32, "matern%d2", (int)(2 * nu)));
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -120,7 +126,7 @@ static PetscErrorCode PlanCheck(MPI_Comm comm, const GramPlan *plan)
                  GRAM_PLAN_LIST);
   for (PetscInt i = 0; i < plan->n_kernels; i++) {
     for (PetscInt j = 0; j < plan->n_dims; j++)
-      PetscCall(KernelByName(comm, plan->kernels[i], plan->dims[j], &kernel, name));
+      PetscCall(KernelByName(comm, plan, plan->kernels[i], plan->dims[j], &kernel, name));
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -181,6 +187,6 @@ PetscErrorCode GramPlanGetCase(MPI_Comm comm, const GramPlan *plan, PetscInt64 i
   c->precision = plan->precisions[at[2]];
   c->n         = plan->sizes[at[3]];
   c->dim       = plan->dims[at[4]];
-  PetscCall(KernelByName(comm, plan->kernels[at[5]], c->dim, &c->kernel, c->name));
+  PetscCall(KernelByName(comm, plan, plan->kernels[at[5]], c->dim, &c->kernel, c->name));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

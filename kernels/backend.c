@@ -166,10 +166,9 @@ PetscErrorCode GramBackendDeviceBytes(GramBackend b, PetscInt m, PetscInt n, Pet
 
 PetscLogDouble GramBackendFmaPerPair(GramBackend b, const GramKernel *kernel, PetscInt q, PetscBool both)
 {
-  const PetscInt p          = (GramRadialGetInfo(kernel->radial)->twonu - 1) / 2,
-                 polynomial = p > 1 ? p + 2 : PetscMax(0, 2 * p);
+  const GramRadialInfo *info = GramRadialGetInfo(kernel->radial);
 
-  return (PetscLogDouble)(kernel->dim + b->exp2_fma + polynomial + q * (both ? 2 : 1));
+  return (PetscLogDouble)(kernel->dim + info->powers * b->exp2_fma + info->fma + q * (both ? 2 : 1));
 }
 
 PetscErrorCode GramTilesCreate(GramBackend backend, const GramKernel *kernel, GramPart rows, PetscInt m,
@@ -179,8 +178,8 @@ PetscErrorCode GramTilesCreate(GramBackend backend, const GramKernel *kernel, Gr
   GramTiles t;
 
   PetscFunctionBegin;
-  PetscCheck(!(rows & cols & GRAM_GRADIENT) || GramRadialGetInfo(kernel->radial)->twonu != 1, PETSC_COMM_SELF,
-             PETSC_ERR_SUP, "%s has no second derivatives at r = 0", kernel->type);
+  PetscCheck(!(rows & cols & GRAM_GRADIENT) || GramRadialGetInfo(kernel->radial)->differentiable,
+             PETSC_COMM_SELF, PETSC_ERR_SUP, "%s has no second derivatives at r = 0", kernel->type);
   PetscCall(PetscNew(&t));
   t->backend = backend;
   t->kernel  = *kernel;

@@ -427,7 +427,7 @@ static PetscErrorCode EntriesOfJets(GramTiles t, PetscInt n_rows, const PetscInt
     for (PetscInt i = 0; i < n_rows; i++) {
       const PetscInt p = row_part[i], k = row_at[i];
       const double   dp = p ? x[GramAt(p - 1, ldx, k)] - z[GramAt(p - 1, n, col_at[j])] : 0,
-                   ds = s ? x[GramAt(s - 1, ldx, k)] - z[GramAt(s - 1, n, col_at[j])] : 0;
+                   ds   = s ? x[GramAt(s - 1, ldx, k)] - z[GramAt(s - 1, n, col_at[j])] : 0;
 
       if (p && s) aj[i] = -unit * unit * ((p == s ? first[k] : 0) + second[k] * dp * ds);
       else aj[i] = p ? unit * first[k] * dp : s ? -unit * first[k] * ds : phi[k];

@@ -278,15 +278,16 @@ double MostSquare(PetscInt dim, const double *a, const double *b)
 double HalfSquare(PetscInt dim, const double *a) { return MostSquare(dim, a, a) / 4; }
 
 /*
-  Does every entry at squared distances of s and more vanish in the precision at hand? A profile is at most
+  Does every entry at squared distances of s and more vanish in the precision at hand? A matern kernel is at most
   (1 + t)^p 2^-u, t <= u = sqrt(s), p its degree; a Gaussian is 2^-s.
 */
 bool Vanishes(GramRadial type, bool narrow, double s)
 {
   const int    twonu = GramRadialGetInfo(type)->twonu;
-  const double limit = narrow ? 127 : 1000;
+  const double limit = narrow ? 127 : 1000, support = GramRadialGetInfo(type)->support;
 
-  if (GramRadialGetInfo(type)->order > 0 || s <= (twonu ? limit * limit : limit)) return false;
+  if (support > 0) return s > support * support * (1 + 1e-12); /* distances are rounded */
+  if ((!twonu && type != GRAM_RADIAL_GAUSSIAN) || s <= (twonu ? limit * limit : limit)) return false;
   return !twonu || std::sqrt(s) - (twonu - 1) / 2 * std::log2(1 + std::sqrt(s)) > limit;
 }
 

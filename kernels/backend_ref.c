@@ -10,7 +10,7 @@ typedef struct {
   PetscReal *x, *z; /* [m][dim], [n][dim]; z = x when square */
 } TilesRef;
 
-/* phi(r) of DESIGN's table: Rasmussen and Williams (2006), eqs. 4.9, 4.16 to 4.18 */
+/* phi(r): Rasmussen and Williams (2006), eqs. 4.9, 4.16 to 4.18; Wendland (2005), tables 8.2 and 9.1 */
 static PetscReal PhiRef(GramRadial type, PetscReal r)
 {
   const PetscReal t = PetscSqrtReal(3) * r, u = PetscSqrtReal(5) * r, v = PetscSqrtReal(7) * r, w = 3 * r;
@@ -23,6 +23,11 @@ static PetscReal PhiRef(GramRadial type, PetscReal r)
   case GRAM_RADIAL_MATERN72: return (1 + v + 2 * v * v / 5 + v * v * v / 15) * PetscExpReal(-v);
   case GRAM_RADIAL_MATERN92:
     return (1 + w + 3 * w * w / 7 + 2 * w * w * w / 21 + w * w * w * w / 105) * PetscExpReal(-w);
+  case GRAM_RADIAL_INVERSE_MULTIQUADRIC: return 1 / PetscSqrtReal(1 + r * r);
+  case GRAM_RADIAL_WENDLAND2: return r < 1 ? PetscPowReal(1 - r, 4) * (4 * r + 1) : 0;
+  case GRAM_RADIAL_WENDLAND4: return r < 1 ? PetscPowReal(1 - r, 6) * (35 * r * r + 18 * r + 3) / 3 : 0;
+  case GRAM_RADIAL_MULTIQUADRIC: return -PetscSqrtReal(1 + r * r);
+  case GRAM_RADIAL_CUBIC: return r * r * r;
   default: return NAN;
   }
 }
@@ -57,6 +62,26 @@ static void DerivativesRef(GramRadial type, PetscReal r, PetscReal *first, Petsc
   case GRAM_RADIAL_MATERN92:
     *first  = -9. / 7 * (1 + w + 2 * w * w / 5 + w * w * w / 15) * PetscExpReal(-w);
     *second = 81. / 35 * (1 + w + w * w / 3) * PetscExpReal(-w);
+    break;
+  case GRAM_RADIAL_INVERSE_MULTIQUADRIC:
+    *first  = -PetscPowReal(1 + r * r, -1.5);
+    *second = 3 * PetscPowReal(1 + r * r, -2.5);
+    break;
+  case GRAM_RADIAL_WENDLAND2:
+    *first  = r < 1 ? -20 * PetscPowReal(1 - r, 3) : 0;
+    *second = r > 0 && r < 1 ? 60 * PetscPowReal(1 - r, 2) / r : 0;
+    break;
+  case GRAM_RADIAL_WENDLAND4:
+    *first  = r < 1 ? -56. / 3 * PetscPowReal(1 - r, 5) * (5 * r + 1) : 0;
+    *second = r < 1 ? 560 * PetscPowReal(1 - r, 4) : 0;
+    break;
+  case GRAM_RADIAL_MULTIQUADRIC:
+    *first  = -1 / PetscSqrtReal(1 + r * r);
+    *second = PetscPowReal(1 + r * r, -1.5);
+    break;
+  case GRAM_RADIAL_CUBIC:
+    *first  = 3 * r;
+    *second = r > 0 ? 3 / r : 0;
     break;
   default: break;
   }
@@ -160,8 +185,7 @@ static PetscErrorCode Entries_Ref(GramTiles t, PetscInt n_rows, const PetscInt r
   for (PetscInt j = 0; j < n_cols; j++) {
     for (PetscInt i = 0; i < n_rows; i++) {
       BlockRef(t, rows[i] / na, cols[j] / nb, plain ? NULL : block, &phi);
-      a[GramAt(j, lda, i)] =
-          plain ? phi : block[GramAt(p0 + rows[i] % na, 1 + dim, s0 + cols[j] % nb)];
+      a[GramAt(j, lda, i)] = plain ? phi : block[GramAt(p0 + rows[i] % na, 1 + dim, s0 + cols[j] % nb)];
     }
   }
   PetscCall(PetscFree(block));

@@ -32,22 +32,24 @@ typedef struct {
   PetscBool square, cover, apart; /* apart: the tiles' rows are the points of R, their columns those of C */
   GramPart  rows, cols;           /* what points stand for */
   PetscInt  a, b;                 /* numbers that a row point and a column point carry */
-  PetscReal out[1 + GRAM_MAX_DIM], in[1 + GRAM_MAX_DIM]; /* [a], [b] from the tiles' coordinates, and to them */
-  PetscReal ridge[1 + GRAM_MAX_DIM];                     /* [a] on the diagonal; 0 where it is not square */
-  PetscInt  m_local, n_local, n;  /* points of the rows and columns of this rank, of columns in all */
-  Side      R, C;                 /* rows are shared along a row of the grid, columns along a column */
-  PetscInt  n_x, n_z;             /* points that the tiles hold as rows and as columns */
+  PetscReal out[1 + GRAM_MAX_DIM],
+      in[1 + GRAM_MAX_DIM];          /* [a], [b] from the tiles' coordinates, and to them */
+  PetscReal ridge[1 + GRAM_MAX_DIM]; /* [a] on the diagonal; 0 where it is not square */
+  PetscInt  m_local, n_local, n;     /* points of the rows and columns of this rank, of columns in all */
+  Side      R, C;                    /* rows are shared along a row of the grid, columns along a column */
+  PetscInt  n_x, n_z;                /* points that the tiles hold as rows and as columns */
   PetscInt  n_cols, *block,
-      *held;          /* column blocks in all, where each begins on the curve and in C (-1: not in C) */
-  PetscInt    *first; /* [size + 1] first column block of each rank */
-  PetscInt     n_strips, *strips;          /* row blocks of R, where each begins in the tiles' rows */
-  PetscInt     first_strip;                /* the first of them as a block of the curve; 0 for targets */
-  PetscInt     own_strips[2], own_cols[2]; /* first and last + 1 of the row and column blocks of this rank */
-  GramTile    *list;                       /* [BATCH or n_strips] what is handed to the backend at once */
-  PetscInt    *list_held;                  /* held of their columns */
-  PetscInt     width;                      /* columns that the buffers have room for */
-  PetscInt     shares;                     /* panels of the product under way */
-  PetscReal   *v, *w, *y, *u; /* [n_z][b][q] gathered, [n_x][a][q] likewise; [n_x][a][q] summed, [n_z][b][q] likewise */
+      *held;        /* column blocks in all, where each begins on the curve and in C (-1: not in C) */
+  PetscInt  *first; /* [size + 1] first column block of each rank */
+  PetscInt   n_strips, *strips;          /* row blocks of R, where each begins in the tiles' rows */
+  PetscInt   first_strip;                /* the first of them as a block of the curve; 0 for targets */
+  PetscInt   own_strips[2], own_cols[2]; /* first and last + 1 of the row and column blocks of this rank */
+  GramTile  *list;                       /* [BATCH or n_strips] what is handed to the backend at once */
+  PetscInt  *list_held;                  /* held of their columns */
+  PetscInt   width;                      /* columns that the buffers have room for */
+  PetscInt   shares;                     /* panels of the product under way */
+  PetscReal *v, *w, *y,
+      *u; /* [n_z][b][q] gathered, [n_x][a][q] likewise; [n_x][a][q] summed, [n_z][b][q] likewise */
   PetscReal   *packed, *sum_R, *sum_C; /* [n_local][b][q], and what comes back to this rank from both sides */
   PetscReal   *folds_R, *folds_C; /* [R.n][q][GRAM_FOLDS], [C.n][q][GRAM_FOLDS] of a reproducible product */
   PetscReal    scale, shift;      /* the Mat is scale (K + alpha I) + shift I: of MatScale() and MatShift() */
@@ -191,7 +193,8 @@ typedef struct {
 } Gather;
 
 /* all: the rows of this rank are in their place, those of the other ranks arrive until GatherEnd() returns */
-static PetscErrorCode GatherBegin(GramShell *s, const Side *side, PetscInt width, PetscReal *all, Gather *gather)
+static PetscErrorCode GatherBegin(GramShell *s, const Side *side, PetscInt width, PetscReal *all,
+                                  Gather *gather)
 {
   PetscFunctionBegin;
   gather->request = MPI_REQUEST_NULL;
@@ -364,8 +367,8 @@ static PetscErrorCode Phases(GramShell *s, PetscInt q, const PetscReal **sum, co
   *more = NULL;
   if (alias) PetscCall(SideReduce(s, &s->C, width, s->y, s->sum_C, sum));
   else {
-    PetscCall(
-        SideReduce(s, &s->R, width, exact ? s->folds_R : s->y + GramAt(s->strips[0], width, 0), s->sum_R, sum));
+    PetscCall(SideReduce(s, &s->R, width, exact ? s->folds_R : s->y + GramAt(s->strips[0], width, 0),
+                         s->sum_R, sum));
     if (s->cover) PetscCall(SideReduce(s, &s->C, width, exact ? s->folds_C : s->u, s->sum_C, more));
   }
   PetscCall(PetscLogEventEnd(GRAM_Reduce, 0, 0, 0, 0));
@@ -615,9 +618,9 @@ PetscErrorCode GramScheduleFromOptions(MPI_Comm comm, GramSchedule *schedule)
 
 PetscLogDouble GramScheduleBytes(const GramSchedule *s, const GramKernel *kernel, PetscInt n, PetscInt q)
 {
-  const PetscBool      apart = (PetscBool)(s->pc > 1 && !s->reproducible);
-  const PetscInt       folds = s->reproducible ? GRAM_FOLDS : 0, dim = kernel->dim,
-                       columns = PetscMin(q, GRAM_PANEL) * GramKernelNumbers(kernel);
+  const PetscBool apart = (PetscBool)(s->pc > 1 && !s->reproducible);
+  const PetscInt  folds = s->reproducible ? GRAM_FOLDS : 0, dim = kernel->dim,
+                 columns   = PetscMin(q, GRAM_PANEL) * GramKernelNumbers(kernel);
   const PetscLogDouble n_R = (PetscLogDouble)n / s->pr, n_C = (PetscLogDouble)n / s->pc,
                        own = (PetscLogDouble)n / s->pr / s->pc;
   const PetscLogDouble n_x = apart ? n_R : n, n_z = apart ? n_C : n, blocks = n / BLOCK_SIZE + 1;
@@ -779,8 +782,7 @@ static PetscErrorCode SquareTilesCreate(GramShell *s, const PetscReal *z)
                               GramAt(s->block[j + 1] - s->block[j], dim, 0)));
     }
     PetscCall(GramTilesCreate(s->backend, &s->kernel, s->rows, s->R.n,
-                              z + GramAt(s->block[s->first_strip], dim, 0), s->cols, s->C.n, z_C,
-                              &s->tiles));
+                              z + GramAt(s->block[s->first_strip], dim, 0), s->cols, s->C.n, z_C, &s->tiles));
     PetscCall(PetscFree(z_C));
   }
   PetscCall(GramSkipCreate(&s->kernel, s->n_cols, s->block, z, 0, NULL, NULL, s->first[rank],
@@ -801,8 +803,7 @@ static PetscErrorCode CrossTilesCreate(GramShell *s, GramPoints targets, const P
     for (PetscInt c = 0; c < dim; c++)
       t[GramAt(i, dim, c)] = local[GramAt(i, dim, c)] / s->kernel.length_scale[c];
   }
-  PetscCall(
-      GramTilesCreate(s->backend, &s->kernel, s->rows, s->m_local, t, s->cols, s->n, z, &s->tiles));
+  PetscCall(GramTilesCreate(s->backend, &s->kernel, s->rows, s->m_local, t, s->cols, s->n, z, &s->tiles));
   if (s->in_order) PetscCall(GramTilesSetRowwise(s->tiles));
   s->all = s->tiles;
   PetscCall(GramSkipCreate(&s->kernel, s->n_cols, s->block, z, s->n_strips, s->strips, t, 0, 0, PETSC_FALSE,
@@ -917,7 +918,7 @@ PetscErrorCode GramMatCreate(GramPoints points, const GramKernel *kernel, GramBa
   PetscCall(MatShellSetOperation(*A, MATOP_MULT_TRANSPOSE, (void (*)(void))MatMult_Gram));
   PetscCall(MatShellSetOperation(*A, MATOP_GET_DIAGONAL, (void (*)(void))MatGetDiagonal_Gram));
   PetscCall(MatSetOption(*A, MAT_SYMMETRIC, PETSC_TRUE));
-  if (GramRadialGetInfo(kernel->radial)->order == 0) PetscCall(MatSetOption(*A, MAT_SPD, PETSC_TRUE));
+  PetscCall(MatSetOption(*A, MAT_SPD, (PetscBool)(GramRadialGetInfo(kernel->radial)->order == 0)));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -1014,7 +1015,8 @@ static void Units(const GramShell *s, PetscReal unit[])
   if (s->b == 1) return;
   GramKernelJet(&s->kernel, 0, jet);
   for (PetscInt p = 1; p < s->b; p++) {
-    const PetscReal size = jet[0] > 0 ? jet[0] : 1; /* where k(x, x) is 0 or negative, its derivatives in x / l */
+    const PetscReal size =
+        jet[0] > 0 ? jet[0] : 1; /* where k(x, x) is 0 or negative, its derivatives in x / l */
 
     unit[p] = (jet[1] < 0 ? PetscSqrtReal(size / -jet[1]) : 1) * s->kernel.length_scale[p - 1];
   }
@@ -1053,8 +1055,7 @@ PetscErrorCode GramMatGetKernelEntries(Mat A, PetscInt n_rows, const PetscInt ro
   PetscCall(GramTilesEntries(s->all, n_rows, rows, n_cols, cols, a, lda));
   Units(s, unit);
   for (PetscInt p = 0; p < s->b; p++) unit[p] *= s->in[p];
-  if (s->b > 1 || s->kernel.amplitude != 1)
-    EntriesScale(s, unit, unit, n_rows, rows, n_cols, cols, a, lda);
+  if (s->b > 1 || s->kernel.amplitude != 1) EntriesScale(s, unit, unit, n_rows, rows, n_cols, cols, a, lda);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

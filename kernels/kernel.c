@@ -3,7 +3,7 @@
 
 const GramRadialInfo *GramRadialGetInfo(GramRadial type)
 {
-#define KERNEL_PROFILE(UPPER, Camel, name, twonu, order, unit) {name, twonu, order, unit},
+#define KERNEL_PROFILE(UPPER, Camel, ...) {__VA_ARGS__},
   static const GramRadialInfo profiles[] = {GRAM_RADIAL_LIST(KERNEL_PROFILE)};
 
   return profiles + type;
@@ -17,6 +17,21 @@ void GramKernelJet(const GramKernel *k, PetscReal r2, PetscReal jet[3])
   jet[0] = j.phi;
   jet[1] = j.first * unit2;
   jet[2] = j.second * unit2 * unit2;
+}
+
+PetscErrorCode GramKernelNames(char names[], size_t size)
+{
+  PetscFunctionBegin;
+  names[0] = '\0';
+  for (int i = 0; i < GRAM_RADIAL_COUNT; i++) {
+    const GramRadialInfo *profile = GramRadialGetInfo((GramRadial)i);
+
+    if (profile->twonu > 1) continue; /* a matern kernel */
+    if (i) PetscCall(PetscStrlcat(names, ", ", size));
+    PetscCall(PetscStrlcat(names, profile->name, size));
+    if (profile->twonu == 1) PetscCall(PetscStrlcat(names, ", matern, matern12 ... matern92", size));
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 /* "matern12" ... "matern92", and "matern" with its nu, are one family: k has nu = 1/2, 3/2, ... */
@@ -81,34 +96,47 @@ static PetscErrorCode LengthScaleFromOptions(MPI_Comm comm, PetscOptionItems *Pe
 
 static PetscErrorCode TypeFromOptions(MPI_Comm comm, PetscOptionItems *PetscOptionsObject, GramKernel *k)
 {
-  char      type[64] = "matern";
+  char      type[64] = "matern", names[256];
   PetscReal nu       = 1.5;
   PetscBool found, matern;
 
   PetscFunctionBegin;
-  PetscCall(PetscOptionsString("-type", "gaussian, exponential, matern (matern12 ... matern92)",
-                               "GramKernelSetType", type, type, sizeof type, NULL));
+  PetscCall(GramKernelNames(names, sizeof names));
+  PetscCall(PetscOptionsString("-type", names, "GramKernelSetType", type, type, sizeof type, NULL));
   PetscCall(PetscOptionsReal("-nu", "Smoothness of a matern kernel: 0.5, 1.5, 2.5, 3.5 or 4.5",
                              "GramKernelSetType", nu, &nu, NULL));
   PetscCall(GramKernelSetType(k, type, nu, &found));
   PetscCall(PetscStrcmp(type, "matern", &matern));
   GramCheckInput(found || !matern, comm, "kernel.nu: %.6g is none of 0.5, 1.5, 2.5, 3.5, 4.5", (double)nu);
-  GramCheckInput(found, comm,
-                 "kernel.type: '%s' is none of gaussian, exponential, matern, matern12 ... matern92", type);
+  GramCheckInput(found, comm, "kernel.type: '%s' is none of %s", type, names);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramKernelCheckDim(MPI_Comm comm, const char *key, const GramKernel *k)
+{
+  const PetscInt most = GramRadialGetInfo(k->radial)->dims;
+
+  PetscFunctionBegin;
+  GramCheckInput(!most || k->dim <= most, comm,
+                 "%s: %s is positive definite for at most %" PetscInt_FMT
+                 " coordinates, the points have %" PetscInt_FMT,
+                 key, k->type, most, k->dim);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscErrorCode GramKernelSetFromOptions(MPI_Comm comm, PetscInt dim, GramKernel *k)
 {
+  PetscInt least; /* degree of the tail */
+
   PetscFunctionBegin;
   PetscCall(PetscMemzero(k, sizeof *k));
-  k->dim         = dim;
-  k->amplitude   = 1;
-  k->alpha       = 1e-6;
-  k->tail_degree = -1;
+  k->dim       = dim;
+  k->amplitude = 1;
+  k->alpha     = 1e-6;
 
   PetscOptionsBegin(comm, "kernel_", "Kernel k(x, z) = amplitude^2 phi(|(x - z) / length_scale|)", NULL);
   PetscCall(TypeFromOptions(comm, PetscOptionsObject, k));
+  PetscCall(GramKernelCheckDim(comm, "kernel.type", k));
   PetscCall(LengthScaleFromOptions(comm, PetscOptionsObject, k));
   PetscCall(PetscOptionsReal("-amplitude", "Amplitude s, units of the standardised values", NULL,
                              k->amplitude, &k->amplitude, NULL));
@@ -128,12 +156,17 @@ PetscErrorCode GramKernelSetFromOptions(MPI_Comm comm, PetscInt dim, GramKernel 
   GramCheckInput(k->alpha_gradient >= 0 && !PetscIsInfReal(k->alpha_gradient), comm,
                  "ridge.alpha_gradient: %.6g is not >= 0", (double)k->alpha_gradient);
 
+  least          = GramRadialGetInfo(k->radial)->order - 1;
+  k->tail_degree = least;
   PetscOptionsBegin(comm, "tail_", "Polynomial tail", NULL);
   PetscCall(PetscOptionsInt("-degree", "Degree of the polynomial tail, -1 for none", NULL, k->tail_degree,
                             &k->tail_degree, NULL));
   PetscOptionsEnd();
-  GramCheckInput(k->tail_degree == -1, comm,
-                 "tail.degree: %" PetscInt_FMT " is not available in this version (-1 only)", k->tail_degree);
+  GramCheckInput(k->tail_degree >= least, comm,
+                 "tail.degree: %" PetscInt_FMT " is below %" PetscInt_FMT ", which kernel.type %s needs",
+                 k->tail_degree, least, k->type);
+  GramCheckInput(k->tail_degree >= -1 && k->tail_degree <= 2, comm,
+                 "tail.degree: %" PetscInt_FMT " is not in -1 ... 2", k->tail_degree);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -14,7 +14,7 @@ extern "C" {
   A plain struct: it is copied to devices and written to files.
 */
 typedef struct {
-  char       type[32];                   /* as the user named it: gaussian, exponential, matern */
+  char       type[32];                   /* as the user named it: gaussian, matern, cubic ... */
   PetscReal  nu;                         /* smoothness of a matern kernel, NaN for the others */
   GramRadial radial;                     /* phi, chosen by type and nu */
   PetscInt   dim;                        /* coordinates of a point */
@@ -23,7 +23,7 @@ typedef struct {
   PetscReal  amplitude;                  /* s, units of the standardised values, > 0 */
   PetscReal  alpha;                      /* added to the diagonal of K, >= 0, not multiplied by s^2 */
   PetscReal  alpha_gradient;             /* the same for gradient rows */
-  PetscInt   tail_degree;                /* polynomial tail: -1 none */
+  PetscInt   tail_degree;                /* polynomial tail: -1 none, at least the order of phi less 1 */
   PetscBool  gradients;                  /* points carry a value and a gradient */
 } GramKernel;
 
@@ -37,11 +37,14 @@ static inline PetscInt GramKernelNumbers(const GramKernel *kernel)
    jet[0] = phi, d phi / d x_c = jet[1] d_c, d2 phi / d x_c d z_e = -(jet[1] [c = e] + jet[2] d_c d_e). Not collective. */
 void GramKernelJet(const GramKernel *kernel, PetscReal r2, PetscReal jet[3]);
 
-/* What the list of profiles says of one, in columns named there. Not collective. */
+/* What GRAM_RADIAL_LIST says of a profile, in the order of its columns. Not collective. */
 typedef struct {
   const char *name;
-  PetscInt    twonu, order;
-  PetscReal   unit;
+  PetscInt    twonu, powers, fma, order;
+  PetscReal   unit, zero;
+  PetscBool   differentiable;
+  PetscReal   support;
+  PetscInt    dims;
 } GramRadialInfo;
 const GramRadialInfo *GramRadialGetInfo(GramRadial type);
 
@@ -66,6 +69,13 @@ PetscErrorCode GramKernelSetFromOptions(MPI_Comm comm, PetscInt dim, GramKernel 
   name or a nu that is not 1/2, 3/2, ... 9/2.
 **/
 PetscErrorCode GramKernelSetType(GramKernel *kernel, const char *name, PetscReal nu, PetscBool *found);
+
+/* Refuse points of more coordinates than phi is positive definite for: "KEY: wendland2 is ...". Collective on comm.
+   GramKernelSetFromOptions() has done it. */
+PetscErrorCode GramKernelCheckDim(MPI_Comm comm, const char *key, const GramKernel *kernel);
+
+/* The values of -kernel_type: "gaussian, exponential, matern, matern12 ... matern92, ...". Not collective. */
+PetscErrorCode GramKernelNames(char names[], size_t size);
 
 /**
   GramKernelView - One line: "matern nu 2.5, length scale 0.1, amplitude 1, alpha 1e-04".

@@ -19,17 +19,33 @@
 */
 #pragma once
 
-/* X(enum suffix, function suffix, option value, 2 nu (0: none), order, unit c): order 0 is positive definite,
-   order m > 0 only against polynomials of degree m - 1, so that the solve carries them as a tail */
-#define GRAM_RADIAL_LIST(X)                                            \
-  X(GAUSSIAN, Gaussian, "gaussian", 0, 0, 0.84932180028801910)         \
-  X(EXPONENTIAL, Exponential, "exponential", 1, 0, 1.4426950408889634) \
-  X(MATERN32, Matern32, "matern32", 3, 0, 2.4988211106473432)          \
-  X(MATERN52, Matern52, "matern52", 5, 0, 3.2259641822295610)          \
-  X(MATERN72, Matern72, "matern72", 7, 0, 3.8170122958983583)          \
-  X(MATERN92, Matern92, "matern92", 9, 0, 4.3280851226668902)
+/*
+  X(enum suffix, function suffix, option value, and what GramRadialInfo in kernel.h holds:
 
-#define GRAM_RADIAL_ENUM(UPPER, Camel, name, twonu, order, unit) GRAM_RADIAL_##UPPER,
+    2 nu             of a matern kernel, 0 for the others
+    powers, fma      phi needs so many 2^-u, and multiplications and multiply-adds beside
+    order            0 is positive definite, m > 0 only against polynomials of degree m - 1, so that the solve carries
+                     them as a tail
+    unit             c
+    zero             phi(0)
+    differentiable   twice at r = 0: values and gradients can stand in one system
+    support          phi is 0 from this r on; 0: nowhere
+    dims             positive definite for so many coordinates at most; 0: for any number)
+*/
+#define GRAM_RADIAL_LIST(X)                                                                       \
+  X(GAUSSIAN, Gaussian, "gaussian", 0, 1, 0, 0, 0.84932180028801910, 1, 1, 0, 0)                  \
+  X(EXPONENTIAL, Exponential, "exponential", 1, 1, 0, 0, 1.4426950408889634, 1, 0, 0, 0)          \
+  X(MATERN32, Matern32, "matern32", 3, 1, 2, 0, 2.4988211106473432, 1, 1, 0, 0)                   \
+  X(MATERN52, Matern52, "matern52", 5, 1, 4, 0, 3.2259641822295610, 1, 1, 0, 0)                   \
+  X(MATERN72, Matern72, "matern72", 7, 1, 5, 0, 3.8170122958983583, 1, 1, 0, 0)                   \
+  X(MATERN92, Matern92, "matern92", 9, 1, 6, 0, 4.3280851226668902, 1, 1, 0, 0)                   \
+  X(INVERSE_MULTIQUADRIC, InverseMultiquadric, "inverse_multiquadric", 0, 0, 0, 0, 1, 1, 1, 0, 0) \
+  X(WENDLAND2, Wendland2, "wendland2", 0, 0, 4, 0, 1, 1, 1, 1, 3)                                 \
+  X(WENDLAND4, Wendland4, "wendland4", 0, 0, 6, 0, 1, 1, 1, 1, 3)                                 \
+  X(MULTIQUADRIC, Multiquadric, "multiquadric", 0, 0, 0, 1, 1, -1, 1, 0, 0)                       \
+  X(CUBIC, Cubic, "cubic", 0, 0, 1, 2, 1, 0, 1, 0, 0)
+
+#define GRAM_RADIAL_ENUM(UPPER, ...) GRAM_RADIAL_##UPPER,
 typedef enum { GRAM_RADIAL_LIST(GRAM_RADIAL_ENUM) GRAM_RADIAL_COUNT } GramRadial;
 
 #if defined(GRAM_REAL)
@@ -135,8 +151,48 @@ GRAM_FN GramJet RadialMatern92(gram_real s)
                    e * Matern2(t) * GRAM_C(GRAM_LN2_4 / 35)};
 }
 
+/* Multiquadrics: q = (1 + r^2)^(-1/2), first and second are -q^3, 3 q^5 and, of -1/q, -q, q^3 */
+GRAM_FN GramJet RadialInverseMultiquadric(gram_real s)
+{
+  const gram_real q = 1 / GramSqrt(1 + s), q2 = q * q;
+
+  return (GramJet){q, -q * q2, 3 * q * q2 * q2};
+}
+
+GRAM_FN GramJet RadialMultiquadric(gram_real s)
+{
+  const gram_real r = GramSqrt(1 + s), q = 1 / r;
+
+  return (GramJet){-r, -q, q * q * q};
+}
+
+/* r^3: first = 3 r, second = 3 / r, which d_c d_e wipes out at r = 0 */
+GRAM_FN GramJet RadialCubic(gram_real s)
+{
+  const gram_real r = GramSqrt(s);
+
+  return (GramJet){s * r, 3 * r, 3 / GramMax(r, GRAM_TINY)};
+}
+
+/* Wendland (1995), with t = max(1 - r, 0). C2: t^4 (4r + 1), first = -20 t^3, second = 60 t^2 / r, which d_c d_e wipes
+   out at r = 0. C4: t^6 (35 r^2 + 18 r + 3) / 3, first = -56/3 t^5 (5r + 1), second = 560 t^4. */
+GRAM_FN GramJet RadialWendland2(gram_real s)
+{
+  const gram_real r = GramSqrt(s), t = GramMax(1 - r, 0), t2 = t * t;
+
+  return (GramJet){t2 * t2 * (1 + 4 * r), -20 * t * t2, 60 * t2 / GramMax(r, GRAM_TINY)};
+}
+
+GRAM_FN GramJet RadialWendland4(gram_real s)
+{
+  const gram_real r = GramSqrt(s), t = GramMax(1 - r, 0), t2 = t * t, t4 = t2 * t2;
+
+  return (GramJet){t2 * t4 * (1 + r * (6 + r * GRAM_C(35.0 / 3))), t * t4 * (1 + 5 * r) * GRAM_C(-56.0 / 3),
+                   560 * t4};
+}
+
   /* Callers pass a literal type: the switch folds away and leaves no branch in the inner loop. */
-  #define GRAM_RADIAL_CASE(UPPER, Camel, name, twonu, order, unit) \
+  #define GRAM_RADIAL_CASE(UPPER, Camel, ...) \
   case GRAM_RADIAL_##UPPER: return Radial##Camel GRAM_PASS(s);
 GRAM_FN GramJet RadialJet(GramRadial type, gram_real s)
 {

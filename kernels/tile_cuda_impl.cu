@@ -80,14 +80,15 @@ __device__ __forceinline__ Walk WalkNext(const GramWork &k, const GramItem &item
    many for the columns and their way through the warp; profiles with a root need a second unit and a polynomial. */
 __host__ __device__ constexpr int OnFma(GramRadial type, int dim, int width, bool both)
 {
-#define TILE_TWONU(UPPER, Camel, name, twonu, order, unit) twonu,
-  constexpr int twonus[] = {GRAM_RADIAL_LIST(TILE_TWONU)};
-  const int     twonu = twonus[type], units = twonu ? 2 : 1, polynomial = twonu > 1 ? (twonu + 1) / 2 : 0,
-            slots = 2 * dim + units + polynomial + width + (both ? width + 1 : 0),
+#define TILE_COST(UPPER, Camel, name, twonu, powers, fma, ...) {twonu, powers, fma},
+  constexpr int costs[][3] = {GRAM_RADIAL_LIST(TILE_COST)};
+  const int     twonu = costs[type][0], powers = costs[type][1], units = twonu ? 2 : 1,
+            polynomial = twonu > 1 ? (twonu + 1) / 2 : costs[type][2],
+            slots      = 2 * dim + units + polynomial + width + (both ? width + 1 : 0),
             surplus =
                 (16 * (8 * units - slots) + 8) / 17; /* a power moved frees 8 slots of the unit and costs 9 */
 
-  return narrow && surplus > 0 ? surplus : 0;
+  return narrow && powers && surplus > 0 ? surplus : 0;
 }
 
 /* is evaluation e of a loop one of share / 16, spread evenly? */
@@ -1149,7 +1150,7 @@ GramTileKernel Pick(GramTier tier, GramRadial type, int dim, bool derivatives, i
     if (type != GRAM_RADIAL_GAUSSIAN || dim > 3 || derivatives) return none;
     return both ? PickFactored<true>(dim, q) : PickFactored<false>(dim, q);
   }
-#define TILE_CASE(UPPER, Camel, name, twonu, order, unit)                  \
+#define TILE_CASE(UPPER, ...)                                              \
   case GRAM_RADIAL_##UPPER:                                                \
     return both ? PickType<GRAM_RADIAL_##UPPER, true>(dim, derivatives, q) \
                 : PickType<GRAM_RADIAL_##UPPER, false>(dim, derivatives, q);

@@ -228,7 +228,7 @@ static void TileBlock(GramRadial type, int dim, long m, long n, const gram_scala
 #define TILE_BLOCK_COPY(type, few)                                  \
   TileBlock_Inline(type, few, false, dim, m, n, x, ldx, z, ldz, k); \
   return;
-#define TILE_BLOCK_CASE(UPPER, Camel, name, twonu, order, unit) \
+#define TILE_BLOCK_CASE(UPPER, ...) \
   case GRAM_RADIAL_##UPPER: TILE_DIMS(TILE_BLOCK_COPY, GRAM_RADIAL_##UPPER)
   switch (type) {
     GRAM_RADIAL_LIST(TILE_BLOCK_CASE)
@@ -240,8 +240,8 @@ static void TileBlock(GramRadial type, int dim, long m, long n, const gram_scala
 static void TileBlockJets(GramRadial type, int dim, long m, long n, const gram_scalar *x, long ldx,
                           const gram_scalar *z, long ldz, gram_scalar *k)
 {
-#define TILE_JETS_CASE(UPPER, Camel, name, twonu, order, unit)                                   \
-  case GRAM_RADIAL_##UPPER:                                                                      \
+#define TILE_JETS_CASE(UPPER, ...)                                                       \
+  case GRAM_RADIAL_##UPPER:                                                              \
     TileBlock_Inline(GRAM_RADIAL_##UPPER, TILE_ANY, true, dim, m, n, x, ldx, z, ldz, k); \
     return;
   switch (type) {
@@ -358,7 +358,7 @@ static void TileValues(GramRadial type, int dim, int width, long m, long n, cons
     TILE_VALUE_WIDTH(type, few, (TILE_VECS_OF(type, few) + 1) / 2, 2) \
   }                                                                   \
   return;
-#define TILE_VALUE_CASE(UPPER, Camel, name, twonu, order, unit) \
+#define TILE_VALUE_CASE(UPPER, ...) \
   case GRAM_RADIAL_##UPPER: TILE_DIMS(TILE_VALUE_COPY, GRAM_RADIAL_##UPPER)
   switch (type) {
     GRAM_RADIAL_LIST(TILE_VALUE_CASE)
@@ -520,7 +520,7 @@ static void TileDerivatives(GramRadial type, int dim, int rows, int cols, int wi
     TileDerivative_Inline(type, few, dim, false, rows, cols, width, m, n, x, ldx, z, ldz, v + r, y + r, \
                           NULL, NULL, NULL);                                                            \
   break;
-#define TILE_DERIVATIVE_CASE(UPPER, Camel, name, twonu, order, unit) \
+#define TILE_DERIVATIVE_CASE(UPPER, ...) \
   case GRAM_RADIAL_##UPPER: TILE_DIMS(TILE_DERIVATIVE_COPY, GRAM_RADIAL_##UPPER) break;
   for (int r = 0; r < width; r++) {
     switch (type) {
@@ -552,5 +552,5 @@ static double TileMulAdd(long steps, double *sum)
   #define TILE_EXP2_FMA (GRAM_IS_DOUBLE ? 12 : 7)
 #endif
 
-const GramTileCode TILE_NAME(GramTileCode) = {TileValues, TileDerivatives, TileEntries, TileJets, TileMulAdd,
-                                              TILE_EXP2_FMA};
+const GramTileCode TILE_NAME(GramTileCode) = {TileValues, TileDerivatives, TileEntries,
+                                              TileJets,   TileMulAdd,      TILE_EXP2_FMA};

@@ -559,10 +559,10 @@ static PetscErrorCode Resume(Krylov *k, PetscInt *n, PetscInt at[])
    twice that of its rows. Measured on the largest of some rows. */
 static PetscErrorCode FloatError(Mat A, PetscReal *norm)
 {
-  PetscReal  squares[SAMPLED] = {0}, *entries;
-  PetscInt   rows[SAMPLED], columns[CHUNK], n, start, end;
-  PetscReal  unit[1 + GRAM_MAX_DIM], ridge[1 + GRAM_MAX_DIM];
-  PetscInt   b;
+  PetscReal squares[SAMPLED] = {0}, *entries;
+  PetscInt  rows[SAMPLED], columns[CHUNK], n, start, end;
+  PetscReal unit[1 + GRAM_MAX_DIM], ridge[1 + GRAM_MAX_DIM];
+  PetscInt  b;
 
   PetscFunctionBegin;
   PetscCall(MatGetSize(A, &n, NULL));
@@ -577,8 +577,9 @@ static PetscErrorCode FloatError(Mat A, PetscReal *norm)
     PetscCall(GramMatGetEntries(A, SAMPLED, rows, width, columns, entries, SAMPLED));
     for (PetscInt c = 0; c < width; c++) {
       for (PetscInt i = 0; i < SAMPLED; i++)
-        squares[i] += PetscSqr(entries[GramAt(c, SAMPLED, i)] -
-                               (rows[i] == columns[c] ? ridge[rows[i] % b] / PetscSqr(unit[rows[i] % b]) : 0));
+        squares[i] +=
+            PetscSqr(entries[GramAt(c, SAMPLED, i)] -
+                     (rows[i] == columns[c] ? ridge[rows[i] % b] / PetscSqr(unit[rows[i] % b]) : 0));
     }
   }
   PetscCall(PetscFree(entries));

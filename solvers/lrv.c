@@ -18,7 +18,7 @@
 #define NEIGHBORS_MOST 120
 #define FAR_DIM        7 /* coordinates from which neighbours are far, and columns do more */
 #define FAR_NEIGHBORS  10
-#define JOINT_NUMBERS  45 /* of neighbours with gradients */
+#define JOINT_NUMBERS  45    /* of neighbours with gradients */
 #define OPTION_MOST    40000 /* r^2 has to be a number of MPI and BLAS */
 #define PIVOT_SHARE    1e-5  /* of the least pivot, at pivots */
 #define TWICE_FROM     2e7   /* kappa^2 from which Cholesky QR needs a second pass: sqrt(0.1 / u) */
@@ -38,8 +38,8 @@ typedef struct {
   Mat              A; /* the operator of chol */
   GramKernel       kernel;
   GramPrecision    precision;
-  PetscInt         N, n, b; /* rows of all ranks, of this one, of a point */
-  PetscReal        unit;    /* mean k(x, x) */
+  PetscInt         N, n, b;                              /* rows of all ranks, of this one, of a point */
+  PetscReal        unit;                                 /* mean k(x, x) */
   PetscReal        ridge[1 + GRAM_MAX_DIM], least_ridge; /* [b] of A, in its units */
   GramPivChol      chol;
   GramVecchia      vecchia;
@@ -120,8 +120,8 @@ static PetscErrorCode Fits(const LRV *lrv, PetscInt r, PetscBool *fits)
   PetscLogDouble need, have;
 
   PetscFunctionBegin;
-  PetscCall(GramMemoryFits(PetscObjectComm((PetscObject)lrv->A), 4 * Bytes(lrv->n, r, lrv->cap_m, lrv->b), fits,
-                           &need, &have));
+  PetscCall(GramMemoryFits(PetscObjectComm((PetscObject)lrv->A), 4 * Bytes(lrv->n, r, lrv->cap_m, lrv->b),
+                           fits, &need, &have));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -254,8 +254,7 @@ static PetscErrorCode Choose(LRV *lrv)
     PetscCall(GramPivCholGrow(lrv->chol, rank, trace));
     PetscCall(GramPivCholGetFactor(lrv->chol, &reached, NULL, NULL));
     PetscCall(GramPivCholGetNumericalRank(lrv->chol, &exhausted));
-    if (exhausted >= 0)
-      lrv->alpha = PetscMax(lrv->alpha, GRAM_LRV_ALPHA_LEAST * lrv->N * lrv->unit);
+    if (exhausted >= 0) lrv->alpha = PetscMax(lrv->alpha, GRAM_LRV_ALPHA_LEAST * lrv->N * lrv->unit);
     lrv->r = PetscMin(rank, reached);
     PetscCall(DecayUpdate(lrv, lrv->r < rank && exhausted < 0 ? trace : 0, &d));
     if (lrv->rank >= 0 || lrv->r < rank) break;
@@ -405,8 +404,7 @@ static PetscErrorCode Diagonal(LRV *lrv)
   PetscCall(GramMatGetKernelDiagonal(lrv->A, start, lrv->n, d));
   for (PetscInt i = 0; i < lrv->n; i++) sum += d[i] / (PetscReal)lrv->N;
   PetscCall(PetscFree(d));
-  PetscCallMPI(
-      MPI_Allreduce(&sum, &lrv->unit, 1, MPIU_REAL, MPI_SUM, PetscObjectComm((PetscObject)lrv->A)));
+  PetscCallMPI(MPI_Allreduce(&sum, &lrv->unit, 1, MPIU_REAL, MPI_SUM, PetscObjectComm((PetscObject)lrv->A)));
   PetscCall(GramMatGetBlock(lrv->A, &lrv->b, NULL, lrv->ridge));
   lrv->least_ridge = lrv->ridge[0];
   for (PetscInt p = 1; p < lrv->b; p++) lrv->least_ridge = PetscMin(lrv->least_ridge, lrv->ridge[p]);
@@ -600,7 +598,8 @@ static PetscLogDouble KeptBytes(const LRV *lrv)
 {
   const PetscLogDouble columns = (PetscLogDouble)lrv->r * (lrv->owned ? 2 : 1);
 
-  return (PetscLogDouble)lrv->N * (8.0 * columns + (lrv->m ? 12.0 * (PetscLogDouble)(lrv->m + 1) * lrv->b : 0)) +
+  return (PetscLogDouble)lrv->N *
+             (8.0 * columns + (lrv->m ? 12.0 * (PetscLogDouble)(lrv->m + 1) * lrv->b : 0)) +
          (lrv->T ? 8.0 * (PetscLogDouble)lrv->r * (PetscLogDouble)lrv->r : 0);
 }
 
@@ -670,7 +669,8 @@ static PetscBool Exhausted(const LRV *lrv)
 /* neighbours where m = 0 was chosen, and there can be some */
 static PetscBool CanInsist(const LRV *lrv)
 {
-  return (PetscBool)(lrv->A && !lrv->m && !lrv->insist && lrv->rank < 0 && lrv->neighbors < 0 && lrv->N > lrv->b);
+  return (PetscBool)(lrv->A && !lrv->m && !lrv->insist && lrv->rank < 0 && lrv->neighbors < 0 &&
+                     lrv->N > lrv->b);
 }
 
 PetscErrorCode GramPCLRVCanGrow(PC pc, PetscBool *can)

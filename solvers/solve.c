@@ -216,8 +216,8 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramK
   matrices = schedule.tolerance > 0 || precision != GRAM_DOUBLE ? 2 : 1;
   /* on every rank: the matrix with panels for q + 1 columns (GRAM_PANEL at most), and the true one where that is
      another; spread: points, the sort, values, coefficients and work vectors */
-  bytes = matrices *
-              (GramScheduleBytes(&schedule, kernel, n, q + 1) + GramBackendHostBytes(backend, n, dim, (q + 1) * numbers)) +
+  bytes = matrices * (GramScheduleBytes(&schedule, kernel, n, q + 1) +
+                      GramBackendHostBytes(backend, n, dim, (q + 1) * numbers)) +
           8.0 * (PetscLogDouble)n * (8.0 * dim + 8.0 * q + 8.0) / ranks;
   if (m) bytes += PredictBytes(n, m, dim, q, ranks) + GramBackendHostBytes(backend, n + m / ranks, dim, q);
   if (method == GRAM_SOLVE_DIRECT) bytes += DirectBytes(n, ranks);

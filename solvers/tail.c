@@ -4,16 +4,17 @@
 
 #include <petscblaslapack.h> /* does not include what it needs */
 
-#define CHUNK      256   /* rows computed at once */
-#define DEGENERATE 1e-10 /* what is left of a row of P, which is of size 1, where all polynomials are determined */
+#define CHUNK 256 /* rows computed at once */
+#define DEGENERATE \
+  1e-10 /* what is left of a row of P, which is of size 1, where all polynomials are determined */
 
 struct _p_GramTail {
   Mat           A; /* borrowed */
   MPI_Comm      comm;
   GramKernel    kernel;
-  PetscInt      m, b, N, n, start;          /* monomials, numbers a point; rows of A, those of this rank */
-  PetscReal     unit[1 + GRAM_MAX_DIM];     /* D of GramMatGetBlock() */
-  PetscReal     ridge[1 + GRAM_MAX_DIM];    /* of A itself */
+  PetscInt      m, b, N, n, start;       /* monomials, numbers a point; rows of A, those of this rank */
+  PetscReal     unit[1 + GRAM_MAX_DIM];  /* D of GramMatGetBlock() */
+  PetscReal     ridge[1 + GRAM_MAX_DIM]; /* of A itself */
   PetscReal     centre[GRAM_MAX_DIM], width[GRAM_MAX_DIM];
   PetscInt     *special;  /* [m] rows of A */
   PetscBool    *is;       /* [N] special */
@@ -58,7 +59,10 @@ static void Row(const struct _p_GramTail *t, PetscInt part, const PetscReal x[],
 }
 
 /* d / d u to d / d x */
-static PetscReal Slope(const struct _p_GramTail *t, PetscInt part) { return part ? 1 / t->width[part - 1] : 1; }
+static PetscReal Slope(const struct _p_GramTail *t, PetscInt part)
+{
+  return part ? 1 / t->width[part - 1] : 1;
+}
 
 static void Box(GramTail t, PetscInt n, const PetscReal *x)
 {
@@ -154,7 +158,8 @@ static PetscErrorCode Lagrange(GramTail t, const PetscReal *x)
       for (PetscInt c = 0; c < m; c++) p[GramAt(k, m, c)] *= Slope(t, part) * t->unit[part];
     }
     PetscCall(PetscBLASIntCast(n, &columns));
-    PetscCallBLAS("LAPACKgetrs", LAPACKgetrs_("N", &size, &columns, t->LU, &size, t->pivots, p, &size, &info));
+    PetscCallBLAS("LAPACKgetrs",
+                  LAPACKgetrs_("N", &size, &columns, t->LU, &size, t->pivots, p, &size, &info));
     for (PetscInt k = 0; k < n; k++)
       PetscCall(PetscArraycpy(t->rows + GramAt(i + k, 2 * m, m), p + GramAt(k, m, 0), m));
   }
@@ -259,7 +264,7 @@ static PetscErrorCode Moments(GramTail t, PetscInt q, const PetscReal *x, PetscI
   PetscCall(PetscArrayzero(sums, count));
   for (PetscInt i = 0; i < t->n; i++) {
     const PetscInt   row = t->start + i;
-    const PetscReal *Pi  = t->rows + GramAt(row, 2 * t->m, t->m), unit = t->unit[row % t->b];
+    const PetscReal *Pi = t->rows + GramAt(row, 2 * t->m, t->m), unit = t->unit[row % t->b];
 
     if (rest && t->is[row]) continue;
     for (PetscInt c = 0; c < q; c++) {
@@ -295,7 +300,7 @@ static void Subtract(GramTail t, PetscInt q, const PetscReal *values, PetscReal 
 {
   for (PetscInt i = 0; i < t->n; i++) {
     const PetscInt   row = t->start + i;
-    const PetscReal *Pi  = t->rows + GramAt(row, 2 * t->m, t->m), unit = t->unit[row % t->b];
+    const PetscReal *Pi = t->rows + GramAt(row, 2 * t->m, t->m), unit = t->unit[row % t->b];
 
     for (PetscInt c = 0; c < q; c++) {
       PetscReal sum = 0;
@@ -374,7 +379,8 @@ static void PlainCoefficients(const struct _p_GramTail *t, PetscReal c[])
   const PetscInt dim = t->kernel.dim, degree = t->kernel.tail_degree;
 
   for (PetscInt i = 0, k = 1 + dim; i < dim && degree >= 2; i++) {
-    for (PetscInt j = i; j < dim; j++, k++) { /* u_i u_j = (x_i x_j - x_i c_j - x_j c_i + c_i c_j) / (w_i w_j) */
+    for (PetscInt j = i; j < dim;
+         j++, k++) { /* u_i u_j = (x_i x_j - x_i c_j - x_j c_i + c_i c_j) / (w_i w_j) */
       c[k] /= t->width[i] * t->width[j];
       c[1 + i] -= c[k] * t->centre[j] * t->width[i];
       c[1 + j] -= c[k] * t->centre[i] * t->width[j];

@@ -598,8 +598,7 @@ static PetscErrorCode Residual(Mat A, PetscInt r, PetscInt n, const PetscInt J[]
     PetscCallBLAS("BLASgemm",
                   BLASgemm_("T", "N", &rows, &rows, &rank, &minus_one, f, &width, f, &width, &one, S, &rows));
   for (PetscInt k = 0; k < n; k++) mean += S[GramAt(k, n, k)] / d[k] / (PetscReal)n;
-  for (PetscInt k = 0; k < n; k++)
-    S[GramAt(k, n, k)] += shift * PetscMax(mean, PETSC_MACHINE_EPSILON) * d[k];
+  for (PetscInt k = 0; k < n; k++) S[GramAt(k, n, k)] += shift * PetscMax(mean, PETSC_MACHINE_EPSILON) * d[k];
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

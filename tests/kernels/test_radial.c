@@ -19,34 +19,48 @@ static long double Matern(int p, long double r)
 
 static long double Textbook(GramRadial type, long double r)
 {
-#define TEST_TWONU(UPPER, Camel, name, twonu, order, unit) twonu,
+#define TEST_TWONU(UPPER, Camel, name, twonu, ...) twonu,
   static const int twonu[] = {GRAM_RADIAL_LIST(TEST_TWONU)};
 
-  return type == GRAM_RADIAL_GAUSSIAN ? expl(-r * r / 2) : Matern((twonu[type] - 1) / 2, r);
+  switch (type) {
+  case GRAM_RADIAL_GAUSSIAN: return expl(-r * r / 2);
+  case GRAM_RADIAL_INVERSE_MULTIQUADRIC: return 1 / sqrtl(1 + r * r);
+  case GRAM_RADIAL_WENDLAND2: return r < 1 ? powl(1 - r, 4) * (4 * r + 1) : 0;
+  case GRAM_RADIAL_WENDLAND4: return r < 1 ? powl(1 - r, 6) * (35 * r * r + 18 * r + 3) / 3 : 0;
+  case GRAM_RADIAL_MULTIQUADRIC: return -sqrtl(1 + r * r);
+  case GRAM_RADIAL_CUBIC: return r * r * r;
+  default: return Matern((twonu[type] - 1) / 2, r);
+  }
 }
 
 int main(int argc, char **argv)
 {
-#define TEST_UNIT(UPPER, Camel, name, twonu, order, unit) unit,
-#define TEST_NAME(UPPER, Camel, name, twonu, order, unit) name,
-  static const double      unit[]  = {GRAM_RADIAL_LIST(TEST_UNIT)};
-  static const char *const names[] = {GRAM_RADIAL_LIST(TEST_NAME)};
+#define TEST_INFO(UPPER, Camel, name, twonu, powers, fma, order, unit, zero, ...) {name, unit, zero},
+  static const struct {
+    const char *name;
+    double      unit, zero;
+  } list[] = {GRAM_RADIAL_LIST(TEST_INFO)};
 
   PetscCall(PetscInitialize(&argc, &argv, NULL, help));
   for (int type = 0; type < GRAM_RADIAL_COUNT; type++) {
-    for (int i = 0; i <= 4000; i++) {
-      const double r = i == 0 ? 0 : 1e-9 * pow(10, i / 400.0), s = unit[type] * r * unit[type] * r;
-      const double got = RadialEval((GramRadial)type, s), expected = (double)Textbook((GramRadial)type, r);
+    const double c = list[type].unit;
 
-      /* the rounding of s and u grows the relative error with the exponent: |d phi / phi| = |ln phi| eps */
-      if (expected > 1e-300) CHECK_CLOSE(names[type], got, expected, 4e-16 * (2 - log(expected)));
-      else CHECK(got <= 1e-290, "%s at %g: %g, not 0", names[type], r, got);
+    for (int i = 0; i <= 4000; i++) {
+      const double  r = i == 0 ? 0 : 1e-9 * pow(10, i / 400.0), s = c * r * c * r;
+      const double  expected = (double)Textbook((GramRadial)type, r);
+      const GramJet jet      = RadialJet((GramRadial)type, s);
+
+      /* s is rounded three times, and |d phi / phi| = |s first / phi| |d s / s| / 2 */
+      if (fabs(expected) > 1e-300)
+        CHECK_CLOSE(list[type].name, jet.phi, expected, 4e-16 * (2 + fabs(s * jet.first / jet.phi)));
+      else CHECK(fabs(jet.phi) <= 1e-290, "%s at %g: %g, not 0", list[type].name, r, jet.phi);
     }
-    CHECK(RadialEval((GramRadial)type, 0.0) == 1, "%s at 0 is not 1", names[type]);
+    CHECK(RadialEval((GramRadial)type, 0.0) == list[type].zero, "%s at 0 is not %g", list[type].name,
+          list[type].zero);
   }
   for (int type = 0; type < GRAM_RADIAL_COUNT; type++) { /* first = 2 d phi / ds, second = 4 d^2 phi / ds^2 */
     for (int i = 0; i < 200; i++) {
-      const long double c2 = (long double)unit[type] * unit[type], s = 0.01L + 0.1L * i,
+      const long double c2 = (long double)list[type].unit * list[type].unit, s = 0.01L + 0.1L * i,
                         h     = 1e-4L * (s + 0.1L);
       const long double below = Textbook((GramRadial)type, sqrtl((s - h) / c2)),
                         at    = Textbook((GramRadial)type, sqrtl(s / c2)),
