@@ -61,7 +61,7 @@ static const struct {
     {"ksp_max_it", KEY_INT, NULL},
     {"pc_type", KEY_TEXT, NULL},
     {"output_file", KEY_PATH, NULL},
-    {"output_loo", KEY_BOOL, "false, no, off, 0"},
+    {"output_loo", KEY_BOOL, NULL},
     {"output_vtk", KEY_PATH, "none"},
     {"output_overwrite", KEY_BOOL, NULL},
     {"checkpoint_file", KEY_PATH, NULL},

@@ -81,8 +81,6 @@ static PetscErrorCode KernelByName(MPI_Comm comm, const GramPlan *plan, const ch
   PetscCall(GramKernelCheckDim(comm, "bench.kernels", kernel));
   kernel->tail_degree =
       plan->solve ? PetscMax(kernel->tail_degree, GramRadialGetInfo(kernel->radial)->order - 1) : -1;
-  GramCheckInput(kernel->tail_degree == -1, comm,
-                 "bench.kernels: '%s' needs a polynomial tail, which is not available in this version", word);
   PetscCall(PetscStrncpy(name, word, 32));
   if (!strcmp(word, "matern")) PetscCall(PetscSNPrintf(name, 32, "matern%d2", (int)(2 * nu)));
   PetscFunctionReturn(PETSC_SUCCESS);

@@ -13,7 +13,7 @@ PetscErrorCode GramVerbPredict(MPI_Comm comm, GramOutcome *outcome)
   GramSchedule schedule; /* how products are spread over the ranks */
   GramRun      run;
   GramH5       file;
-  PetscReal   *x, *mean, rmse, mae;
+  PetscReal   *x, *mean, *gradient, rmse, mae;
   char         path[PETSC_MAX_PATH_LEN];
 
   PetscFunctionBegin;
@@ -34,8 +34,8 @@ PetscErrorCode GramVerbPredict(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramScalingApply(&model.scaling, model.n_local, model.dim_file, model.x_file, x));
   PetscCall(GramPointsCreate(comm, model.scaling.dim, model.n_local, x, model.kernel.length_scale,
                              schedule.block, &X));
-  PetscCall(GramPanelFromInput(X, 1, model.q, model.coefficients, &C));
-  PetscCall(GramPredictAt(X, &model.kernel, backend, C, &targets, &mean));
+  PetscCall(GramPanelFromInput(X, GramKernelNumbers(&model.kernel), model.q, model.coefficients, &C));
+  PetscCall(GramPredictAt(X, &model.kernel, backend, C, model.tail, &targets, &mean, &gradient));
   PetscCall(GramRunLap(&run.predict_seconds));
 
   /* the result: -output_* */
@@ -43,7 +43,7 @@ PetscErrorCode GramVerbPredict(MPI_Comm comm, GramOutcome *outcome)
   run.pairs_per_second = (PetscLogDouble)model.n * (PetscLogDouble)targets.n / run.predict_seconds;
   PetscCall(GramRunEnd(comm, backend, &run));
   PetscCall(GramH5Create(comm, path, "output.file", GramResultBytes(NULL, &targets, &run), &file));
-  PetscCall(GramPredictionWrite(file, &targets, mean, &rmse, &mae));
+  PetscCall(GramPredictionWrite(file, &targets, mean, gradient, &rmse, &mae));
   PetscCall(GramRunWrite(file, comm, &run));
   PetscCall(GramH5Close(&file));
   PetscCall(GramSay(comm, "model", "%" PetscInt_FMT " points, %s kernel", model.n, model.kernel.type));
@@ -57,6 +57,7 @@ PetscErrorCode GramVerbPredict(MPI_Comm comm, GramOutcome *outcome)
   *outcome = GRAM_DONE;
 
   PetscCall(PetscFree(mean));
+  PetscCall(PetscFree(gradient));
   PetscCall(PetscFree(x));
   PetscCall(GramRunClear(&run));
   PetscCall(MatDestroy(&C));

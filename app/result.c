@@ -3,15 +3,34 @@
 #include <petsctime.h>
 
 #include "memory.h"
+#include "polynomial.h"
 #include "progress.h"
 #include "result.h"
 #include "version.h"
 
-PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend backend, Mat C,
-                             const GramDataset *targets, PetscReal **mean)
+/* values [numbers][q] at x, numbers its value and then its gradient or that alone: += what the polynomial has there */
+static void AddPolynomial(const GramKernel *kernel, const PetscReal *tail, PetscInt numbers, PetscInt q,
+                          const PetscReal x[], PetscReal p[], PetscReal *values)
 {
-  const GramScaling *s = &targets->scaling;
+  const PetscInt n = GramPolynomialSize(kernel->tail_degree, kernel->dim);
+
+  for (PetscInt number = 0; number < numbers; number++) {
+    if (!number) GramPolynomialValues(kernel->tail_degree, kernel->dim, x, p);
+    else GramPolynomialDerivatives(kernel->tail_degree, kernel->dim, number - 1, x, p);
+    for (PetscInt r = 0; r < q; r++) {
+      for (PetscInt k = 0; k < n; k++) values[GramAt(number, q, r)] += p[k] * tail[GramAt(k, q, r)];
+    }
+  }
+}
+
+PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend backend, Mat C,
+                             const PetscReal *tail, const GramDataset *targets, PetscReal **mean,
+                             PetscReal **gradient)
+{
+  const GramScaling *s   = &targets->scaling;
+  const PetscInt     dim = targets->dim, q = s->q, numbers = targets->gradient ? 1 + dim : 1;
   PetscInt           m_local, n;
+  PetscReal         *values, *p;
   const char        *name;
   GramPrecision      precision;
   GramBackend        exact = NULL;
@@ -21,20 +40,33 @@ PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend
   PetscFunctionBegin;
   PetscCall(GramBackendGetInfo(backend, &name, NULL, &precision));
   if (precision == GRAM_MIXED) PetscCall(GramBackendCreate(targets->comm, name, GRAM_DOUBLE, &exact));
-  PetscCall(GramPointsCreate(targets->comm, targets->dim, targets->n_local, targets->x, kernel->length_scale,
-                             1, &T));
+  PetscCall(GramPointsCreate(targets->comm, dim, targets->n_local, targets->x, kernel->length_scale, 1, &T));
   PetscCall(GramPointsGetSizes(T, NULL, NULL, NULL, &m_local, NULL));
   PetscCall(GramPointsGetSizes(X, NULL, NULL, &n, NULL, NULL));
-  PetscCall(GramMatCreateCross(T, GRAM_VALUE, X, kernel, exact ? exact : backend, &K));
-  PetscCall(GramProgressBegin("predict", (PetscReal)m_local * (PetscReal)n * (PetscReal)GramMatPasses(s->q)));
+  PetscCall(GramMatCreateCross(T, targets->gradient ? GRAM_JOINT : GRAM_VALUE, X, kernel,
+                               exact ? exact : backend, &K));
+  PetscCall(GramProgressBegin("predict", (PetscReal)m_local * (PetscReal)n * (PetscReal)GramMatPasses(q)));
   PetscCall(MatMatMult(K, C, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &M));
   PetscCall(GramProgressEnd());
-  PetscCall(PetscMalloc1((size_t)targets->n_local * (size_t)s->q, mean));
-  PetscCall(GramPanelToInput(T, 1, M, *mean));
+  PetscCall(PetscMalloc1(GramAt(targets->n_local, numbers * q, 0), &values));
+  PetscCall(PetscMalloc1(GramAt(targets->n_local, q, 0), mean));
+  *gradient = NULL;
+  if (targets->gradient) PetscCall(PetscMalloc1(GramAt(targets->n_local, dim * q, 0), gradient));
+  PetscCall(PetscMalloc1(GramPolynomialSize(kernel->tail_degree, dim), &p));
+  PetscCall(GramPanelToInput(T, numbers, M, values));
   for (PetscInt i = 0; i < targets->n_local; i++) {
-    for (PetscInt r = 0; r < s->q; r++)
-      (*mean)[GramAt(i, s->q, r)] = s->value_shift[r] + s->value_scale[r] * (*mean)[GramAt(i, s->q, r)];
+    PetscReal *at = values + GramAt(i, numbers * q, 0);
+
+    if (tail) AddPolynomial(kernel, tail, numbers, q, targets->x + GramAt(i, dim, 0), p, at);
+    for (PetscInt r = 0; r < q; r++) {
+      (*mean)[GramAt(i, q, r)] = s->value_shift[r] + s->value_scale[r] * at[r];
+      for (PetscInt c = 0; c < dim && *gradient; c++)
+        (*gradient)[GramAt(i, dim * q, c * q + r)] =
+            s->value_scale[r] / s->point_scale[c] * at[GramAt(1 + c, q, r)];
+    }
   }
+  PetscCall(PetscFree(p));
+  PetscCall(PetscFree(values));
   PetscCall(MatDestroy(&M));
   PetscCall(MatDestroy(&K));
   PetscCall(GramPointsDestroy(&T));

@@ -5,16 +5,19 @@
 #include "model.h"
 
 /**
-  GramPredictAt - mean[i] = value_shift + value_scale * sum_j k(t'_i, x'_j) C[j], in original units.
+  GramPredictAt - The mean of GramModel at targets, and its gradient, in original units.
 
   Collective. Answers of mixed solves are good to double: predictions from them are evaluated in double.
 
-  @param[in]  X, C    points of the model and their coefficients, N x q, laid out as X
+  @param[in]  X, C    points of the model and their coefficients, laid out as GramMatCreate() of them
+  @param[in]  tail    [monomials][q] coefficients of the polynomial, on all ranks; NULL without one
   @param[in]  targets where, in input order
   @param[out] mean    [n_local][q], rows as in targets; free with PetscFree()
+  @param[out] gradient [n_local][dim][q] where targets ask for it, else NULL; likewise
 **/
 PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend backend, Mat C,
-                             const GramDataset *targets, PetscReal **mean);
+                             const PetscReal *tail, const GramDataset *targets, PetscReal **mean,
+                             PetscReal **gradient);
 
 /* Where the time of a run goes; starts with GramRunBegin(). */
 PetscErrorCode GramRunBegin(GramRun *run, const char *verb);

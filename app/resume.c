@@ -54,12 +54,13 @@ static PetscErrorCode Save(void *ctx, const GramSolveState *state)
   c.growth[1] = state->growth.neighbors;
   c.growth[2] = state->growth.grown;
   c.growth[3] = state->growth.insist;
-  PetscCall(PetscMalloc2((size_t)c.n_local * (size_t)c.q, &c.x, (size_t)c.n_local * (size_t)c.q, &c.p));
+  PetscCall(
+      PetscMalloc2(GramAt(c.n_local, c.numbers * c.q, 0), &c.x, GramAt(c.n_local, c.numbers * c.q, 0), &c.p));
   PetscCall(PetscMalloc2(c.q, &c.rz, c.q, &c.iterations));
   PetscCall(PetscMalloc1(c.n_history, &c.history));
   PetscCall(PetscArraycpy(c.history, state->history, c.n_history));
-  PetscCall(GramPanelToInput(r->X, 1, state->X, c.x));
-  PetscCall(GramPanelToInput(r->X, 1, state->P, c.p));
+  PetscCall(GramPanelToInput(r->X, c.numbers, state->X, c.x));
+  PetscCall(GramPanelToInput(r->X, c.numbers, state->P, c.p));
   for (PetscInt q = 0; q < c.q; q++) {
     c.rz[q]         = state->rz[q];
     c.iterations[q] = (PetscReal)state->iterations[q];
@@ -73,15 +74,19 @@ static PetscErrorCode Save(void *ctx, const GramSolveState *state)
 /* the numbers of a problem and what acts on them, with all their digits */
 static PetscErrorCode Describe(const GramDataset *data, const GramKernel *kernel, GramCheckpoint *c)
 {
-  uint64_t x, y;
+  uint64_t x, y, gradients = 0;
   char     number[32];
 
   PetscFunctionBegin;
   PetscCall(GramChecksum(data->comm, data->n_local, data->dim, data->x, &x));
   PetscCall(GramChecksum(data->comm, data->n_local, data->q, data->y, &y));
-  (void)snprintf(c->data, sizeof c->data, "%016llx %016llx", (unsigned long long)x, (unsigned long long)y);
-  (void)snprintf(c->kernel, sizeof c->kernel, "%s, amplitude %.17g, alpha %.17g, length scale", kernel->type,
-                 (double)kernel->amplitude, (double)kernel->alpha);
+  if (data->gradients)
+    PetscCall(GramChecksum(data->comm, data->n_local, data->dim, data->gradients, &gradients));
+  (void)snprintf(c->data, sizeof c->data, "%016llx %016llx %016llx", (unsigned long long)x,
+                 (unsigned long long)y, (unsigned long long)gradients);
+  (void)snprintf(c->kernel, sizeof c->kernel, "%s, amplitude %.17g, alpha %.17g %.17g, tail %d, length scale",
+                 kernel->type, (double)kernel->amplitude, (double)kernel->alpha,
+                 kernel->gradients ? (double)kernel->alpha_gradient : 0., (int)kernel->tail_degree);
   if (GramRadialGetInfo(kernel->radial)->twonu > 0) {
     (void)snprintf(number, sizeof number, ", 2 nu %d", (int)GramRadialGetInfo(kernel->radial)->twonu);
     PetscCall(PetscStrlcat(c->kernel, number, sizeof c->kernel));
@@ -143,8 +148,8 @@ static PetscErrorCode Adopt(GramResume *r)
   PetscBool       same = (PetscBool)!strcmp(c->method, r->of.method);
 
   PetscFunctionBegin;
-  PetscCall(GramPanelFromInput(r->X, 1, c->q, c->x, &r->from.X));
-  PetscCall(GramPanelFromInput(r->X, 1, c->q, c->p, &r->from.P));
+  PetscCall(GramPanelFromInput(r->X, c->numbers, c->q, c->x, &r->from.X));
+  PetscCall(GramPanelFromInput(r->X, c->numbers, c->q, c->p, &r->from.P));
   PetscCall(PetscMalloc1(c->q, &r->from.iterations));
   for (PetscInt q = 0; q < c->q; q++) {
     r->from.iterations[q] = (PetscInt)c->iterations[q];
@@ -174,7 +179,11 @@ PetscErrorCode GramResumeCreate(MPI_Comm comm, const char *output, const GramDat
   r->comm = comm;
   r->X    = X;
   PetscCall(FromOptions(comm, output, r, &restart));
-  r->of = (GramCheckpoint){.comm = comm, .n = data->n, .n_local = data->n_local, .q = data->q};
+  r->of = (GramCheckpoint){.comm    = comm,
+                           .n       = data->n,
+                           .n_local = data->n_local,
+                           .q       = data->q,
+                           .numbers = GramKernelNumbers(kernel)};
   PetscCall(Describe(data, kernel, &r->of));
   PetscCall(Method(r->of.method, sizeof r->of.method));
   r->control = (GramSolveControl){.request = Request, .save = Save, .ctx = r};

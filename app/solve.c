@@ -1,6 +1,7 @@
 /* gramarye solve: fit (K(X, X) + alpha I) a = y, predict where asked, write the model. */
 #include <string.h>
 
+#include "loo.h"
 #include "lrv.h"
 #include "result.h"
 #include "resume.h"
@@ -20,6 +21,56 @@ static PetscErrorCode RefuseDuplicates(const GramDataset *data, GramPoints X, co
                  "data.points: rows %" PetscInt_FMT " and %" PetscInt_FMT
                  " are the same point, and ridge.alpha is 0",
                  row[0], row[1]);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* [n_local][numbers][q]: values, and with gradients (q = 1) these behind each; free with PetscFree() */
+static PetscErrorCode ValuesJoin(const GramDataset *data, PetscReal **values)
+{
+  const PetscInt numbers = data->gradients ? 1 + data->dim : 1;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMalloc1(GramAt(data->n_local, numbers * data->q, 0), values));
+  for (PetscInt i = 0; i < data->n_local; i++) {
+    PetscReal *at = *values + GramAt(i, numbers * data->q, 0);
+
+    PetscCall(PetscArraycpy(at, data->y + GramAt(i, data->q, 0), data->q));
+    if (data->gradients)
+      PetscCall(PetscArraycpy(at + 1, data->gradients + GramAt(i, data->dim, 0), data->dim));
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* [n][q] on the curve to input order, times the scale of values */
+static PetscErrorCode ToInput(const GramDataset *data, GramPoints X, PetscInt q, const PetscReal *curve,
+                              PetscReal **input)
+{
+  PetscFunctionBegin;
+  *input = NULL;
+  if (!curve) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscMalloc1(GramAt(data->n_local, q, 0), input));
+  PetscCall(GramPointsToInput(X, q, curve, *input));
+  for (PetscInt i = 0; i < data->n_local; i++) {
+    for (PetscInt r = 0; r < q; r++) (*input)[GramAt(i, q, r)] *= data->scaling.value_scale[r];
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* of -output_loo, in original units and input order; of an answer that is none nothing is known */
+static PetscErrorCode LeaveOneOut(const GramDataset *data, GramPoints X, GramSolver solver, Mat C,
+                                  GramLoo *loo)
+{
+  PetscBool       wanted = PETSC_FALSE;
+  GramLeaveOneOut e;
+
+  PetscFunctionBegin;
+  PetscCall(PetscOptionsGetBool(NULL, NULL, "-output_loo", &wanted, NULL));
+  if (!wanted) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramLeaveOneOutCreate(solver, C, &e));
+  PetscCall(ToInput(data, X, data->q, e.value, &loo->value));
+  PetscCall(ToInput(data, X, data->q, e.error, &loo->error));
+  PetscCall(ToInput(data, X, 1, e.block, &loo->block));
+  PetscCall(GramLeaveOneOutDestroy(&e));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -109,8 +160,8 @@ static PetscErrorCode WarnOfRounding(MPI_Comm comm, const GramModel *model, cons
 }
 
 static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *model, const GramDataset *targets,
-                                const GramRun *run, const char *detail, PetscReal tolerance, PetscReal rmse,
-                                PetscReal mae, const char *path)
+                                const GramRun *run, const char *detail, PetscReal tolerance,
+                                const PetscReal loo[], PetscReal rmse, PetscReal mae, const char *path)
 {
   char until[64] = "", remedy[160];
 
@@ -135,6 +186,10 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *model, const Gra
     PetscCall(GramSay(comm, "products", "%.3g %% of the pairs skipped (product.tolerance %g)%s",
                       100 * (double)run->skipped_fraction, (double)tolerance, until));
   }
+  if (!PetscIsNanReal(loo[1]))
+    PetscCall(
+        GramSay(comm, "leave-one-out", "rms %.6g, of whole points %.6g", (double)loo[0], (double)loo[1]));
+  else if (!PetscIsNanReal(loo[0])) PetscCall(GramSay(comm, "leave-one-out", "rms %.6g", (double)loo[0]));
   if (targets->n && PetscIsNanReal(rmse))
     PetscCall(GramSay(comm, "prediction", "%" PetscInt_FMT " targets", targets->n));
   else if (targets->n) {
@@ -165,11 +220,14 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   GramBackend  backend, exact; /* ref, cpu or cuda; the same in double where backend is not */
   GramSchedule schedule;       /* how products are spread over the ranks */
   Mat          A, A_true;      /* [N, N] = K(X, X) + alpha I, never stored */
+  GramSolver   solver;         /* its tail, its preconditioner or factor */
   GramReport   report;         /* iterations, true residual, seconds */
   GramRun      run;            /* the account of all this */
   GramResume   resume;         /* checkpoints: where it goes on from, and who may stop it */
   GramH5       file;
-  PetscReal   *mean = NULL, rmse = NAN, mae = NAN;
+  GramLoo      loo = {0};
+  PetscReal   *values, *mean = NULL, *gradient = NULL, rmse = NAN, mae = NAN, loo_rms[2] = {NAN, NAN};
+  PetscInt     numbers; /* that a point carries */
   const char  *detail;
   char         path[PETSC_MAX_PATH_LEN], line[256];
 
@@ -183,20 +241,24 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramDatasetRead(comm, &data));
   PetscCall(GramTargetsRead(comm, &data.scaling, data.dim_file, data.n_local, data.x_file, &targets));
   PetscCall(GramKernelSetFromOptions(comm, data.dim, &model.kernel));
+  if (data.gradients) PetscCall(GramKernelTakeGradients(comm, &model.kernel));
+  numbers = GramKernelNumbers(&model.kernel);
   PetscCall(GramBackendCreateFromOptions(comm, &backend));
   PetscCall(GramBackendGetInfo(backend, NULL, &detail, NULL));
   PetscCall(
       GramPointsCreate(comm, data.dim, data.n_local, data.x, model.kernel.length_scale, schedule.block, &X));
   PetscCall(RefuseDuplicates(&data, X, &model.kernel));
-  PetscCall(GramPanelFromInput(X, 1, data.q, data.y, &Y));
+  PetscCall(ValuesJoin(&data, &values));
+  PetscCall(GramPanelFromInput(X, numbers, data.q, values, &Y));
+  PetscCall(PetscFree(values));
   PetscCall(GramRunLap(&run.read_seconds));
 
   /* what it will take */
   PetscCall(GramKernelView(&model.kernel, line, sizeof line));
-  PetscCall(GramSay(comm, "problem",
-                    "%" PetscInt_FMT " points in %" PetscInt_FMT " dimensions, %" PetscInt_FMT
-                    " right-hand side%s",
-                    data.n, data.dim, data.q, data.q == 1 ? "" : "s"));
+  PetscCall(GramSay(
+      comm, "problem",
+      "%" PetscInt_FMT " points in %" PetscInt_FMT " dimensions, %s%" PetscInt_FMT " right-hand side%s",
+      data.n, data.dim, data.gradients ? "with gradients, " : "", data.q, data.q == 1 ? "" : "s"));
   PetscCall(GramSay(comm, "kernel", "%s", line));
   PetscCall(GramSolveEstimate(comm, backend, &model.kernel, data.n, targets.n, data.q,
                               &run.predicted_memory_bytes, line, sizeof line));
@@ -206,7 +268,8 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   /* the operator: -backend, -product_*; the solve: -solve_method, -ksp_*, -pc_* */
   PetscCall(GramMatCreate(X, &model.kernel, backend, &A));
   PetscCall(GramTrueOperatorCreate(X, &model.kernel, backend, A, &exact, &A_true));
-  PetscCall(GramSolve(A, A_true, Y, &resume.control, &C, &report));
+  PetscCall(GramSolverCreate(A, A_true, &solver));
+  PetscCall(GramSolverSolve(solver, Y, &resume.control, &C, &report));
   PetscCall(SkippedFraction(A, &run.skipped_fraction));
   PetscCall(GramRunLap(&run.solve_seconds));
   *outcome = report.stopped ? GRAM_STOPPED : report.converged ? GRAM_DONE : GRAM_UNCONVERGED;
@@ -217,8 +280,10 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
     goto done;
   }
 
-  /* the prediction */
-  if (targets.n) PetscCall(GramPredictAt(X, &model.kernel, backend, C, &targets, &mean));
+  /* what the model is worth: -output_loo; the prediction */
+  PetscCall(LeaveOneOut(&data, X, solver, C, &loo));
+  if (targets.n)
+    PetscCall(GramPredictAt(X, &model.kernel, backend, C, report.tail, &targets, &mean, &gradient));
   PetscCall(GramRunLap(&run.predict_seconds));
 
   /* the result: -output_* */
@@ -229,8 +294,10 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   model.dim_file = data.dim_file;
   model.q        = data.q;
   model.x_file   = data.x_file;
-  PetscCall(PetscMalloc1((size_t)data.n_local * (size_t)data.q, &model.coefficients));
-  PetscCall(GramPanelToInput(X, 1, C, model.coefficients));
+  model.n_tail   = report.n_tail;
+  model.tail     = report.tail;
+  PetscCall(PetscMalloc1(GramAt(data.n_local, numbers * data.q, 0), &model.coefficients));
+  PetscCall(GramPanelToInput(X, numbers, C, model.coefficients));
   run.method            = report.method == GRAM_SOLVE_DIRECT ? "direct" : "iterative";
   run.reason            = report.reason;
   run.iterations        = report.iterations;
@@ -253,14 +320,20 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramRunEnd(comm, backend, &run));
   PetscCall(GramH5Create(comm, path, "output.file", GramResultBytes(&model, &targets, &run), &file));
   PetscCall(GramModelWrite(file, &model));
-  if (targets.n) PetscCall(GramPredictionWrite(file, &targets, mean, &rmse, &mae));
+  if (loo.value) PetscCall(GramLooWrite(file, &model, &loo, &loo_rms[0], &loo_rms[1]));
+  if (targets.n) PetscCall(GramPredictionWrite(file, &targets, mean, gradient, &rmse, &mae));
   PetscCall(GramRunWrite(file, comm, &run));
   PetscCall(GramH5Close(&file));
-  PetscCall(Summarize(comm, &model, &targets, &run, detail, schedule.tolerance, rmse, mae, path));
+  PetscCall(Summarize(comm, &model, &targets, &run, detail, schedule.tolerance, loo_rms, rmse, mae, path));
 
 done:
   PetscCall(GramResumeDestroy(&resume, (PetscBool)!report.stopped));
   PetscCall(PetscFree(mean));
+  PetscCall(PetscFree(gradient));
+  PetscCall(PetscFree(loo.value));
+  PetscCall(PetscFree(loo.error));
+  PetscCall(PetscFree(loo.block));
+  PetscCall(GramSolverDestroy(&solver));
   PetscCall(PetscFree(model.coefficients));
   PetscCall(GramReportClear(&report));
   PetscCall(GramRunClear(&run));

@@ -50,8 +50,8 @@ static PetscErrorCode Sum(const GramCheckpoint *c, char text[32])
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_rank(c->comm, &rank));
-  PetscCall(GramChecksum(c->comm, c->n_local, c->q, c->x, &x));
-  PetscCall(GramChecksum(c->comm, c->n_local, c->q, c->p, &p));
+  PetscCall(GramChecksum(c->comm, c->n_local, c->numbers * c->q, c->x, &x));
+  PetscCall(GramChecksum(c->comm, c->n_local, c->numbers * c->q, c->p, &p));
   PetscCall(GramChecksum(c->comm, rank ? 0 : c->n_history, 1, c->history, &few));
   for (PetscInt r = 0; r < c->q; r++)
     few += Mix((uint64_t)r, c->rz[r]) + 3 * Mix((uint64_t)r, c->iterations[r]);
@@ -84,11 +84,12 @@ PetscErrorCode GramCheckpointWrite(const char *path, const GramCheckpoint *c)
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_rank(c->comm, &rank));
   PetscCall(Sum(c, sum));
-  PetscCall(GramH5Create(
-      c->comm, path, "checkpoint.file",
-      16.0 * (PetscLogDouble)c->n * (PetscLogDouble)c->q + 8.0 * (PetscLogDouble)c->n_history, &file));
-  PetscCall(GramH5WriteRows(file, "x", 2, c->n_local, c->q, c->x));
-  PetscCall(GramH5WriteRows(file, "p", 2, c->n_local, c->q, c->p));
+  PetscCall(GramH5Create(c->comm, path, "checkpoint.file",
+                         16.0 * (PetscLogDouble)c->n * (PetscLogDouble)(c->numbers * c->q) +
+                             8.0 * (PetscLogDouble)c->n_history,
+                         &file));
+  PetscCall(GramH5WriteRows(file, "x", 2, c->n_local, c->numbers * c->q, c->x));
+  PetscCall(GramH5WriteRows(file, "p", 2, c->n_local, c->numbers * c->q, c->p));
   PetscCall(GramH5WriteRows(file, "rz", 1, rank ? 0 : c->q, 1, c->rz));
   PetscCall(GramH5WriteRows(file, "iterations", 1, rank ? 0 : c->q, 1, c->iterations));
   PetscCall(GramH5WriteRows(file, "history", 1, rank ? 0 : c->n_history, 1, c->history));
@@ -123,19 +124,20 @@ static PetscErrorCode IntRead(GramH5 file, const char *name, PetscInt *value)
 /* One file, whatever is in it: an error where it is damaged, differs "" where it is of this problem. */
 static PetscErrorCode ReadOne(const char *path, GramCheckpoint *c, char differs[], size_t size)
 {
-  GramH5      file;
-  PetscInt    ndims, n, q, format;
-  PetscInt64  mine = c->n_local, first = 0;
-  PetscMPIInt rank;
-  char        text[512], sum[32];
+  GramH5         file;
+  PetscInt       ndims, n, width, format;
+  const PetscInt q    = c->q;
+  PetscInt64     mine = c->n_local, first = 0;
+  PetscMPIInt    rank;
+  char           text[512], sum[32];
 
   PetscFunctionBegin;
   PetscCall(GramH5OpenRead(c->comm, path, "checkpoint.file", &file));
   PetscCall(IntRead(file, "format", &format));
-  PetscCall(GramH5GetShape(file, "x", "checkpoint.file", PETSC_FALSE, &ndims, &n, &q));
+  PetscCall(GramH5GetShape(file, "x", "checkpoint.file", PETSC_FALSE, &ndims, &n, &width));
   differs[0] = '\0';
   PetscCall(GramH5ReadString(file, "checkpoint", "data", text, sizeof text));
-  if (format != FORMAT || n != c->n || q != c->q || strcmp(text, c->data) != 0)
+  if (format != FORMAT || n != c->n || width != c->numbers * q || strcmp(text, c->data) != 0)
     PetscCall(PetscStrncpy(differs, "it is of other data", size));
   PetscCall(GramH5ReadString(file, "checkpoint", "kernel", text, sizeof text));
   if (!differs[0] && strcmp(text, c->kernel) != 0)
@@ -145,7 +147,7 @@ static PetscErrorCode ReadOne(const char *path, GramCheckpoint *c, char differs[
     PetscCallMPI(MPI_Exscan(&mine, &first, 1, MPIU_INT64, MPI_SUM, c->comm));
     if (!rank) first = 0;
     PetscCall(GramH5GetShape(file, "history", "checkpoint.file", PETSC_FALSE, &ndims, &c->n_history, &n));
-    PetscCall(PetscMalloc2((size_t)c->n_local * (size_t)q, &c->x, (size_t)c->n_local * (size_t)q, &c->p));
+    PetscCall(PetscMalloc2(GramAt(c->n_local, width, 0), &c->x, GramAt(c->n_local, width, 0), &c->p));
     PetscCall(PetscMalloc2(q, &c->rz, q, &c->iterations));
     PetscCall(PetscMalloc1(c->n_history, &c->history));
     PetscCall(GramH5ReadRows(file, "x", "checkpoint.file", (PetscInt)first, c->n_local, c->x));

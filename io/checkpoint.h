@@ -8,8 +8,8 @@
 /* A solve on its way; arrays in input order, so that any number of ranks can go on. */
 typedef struct {
   MPI_Comm   comm;
-  PetscInt   n, n_local, q;
-  PetscReal *x, *p;           /* [n_local][q] the solution so far; the last directions of cg */
+  PetscInt   n, n_local, numbers, q; /* points, those of this rank, numbers of a point, right-hand sides */
+  PetscReal *x, *p;           /* [n_local][numbers][q] the solution so far; the last directions of cg */
   PetscReal *rz, *iterations; /* [q] what goes with the directions, 0: nothing; iterations of the column */
   PetscInt   n_history;
   PetscReal *history;     /* [n_history] on every rank */

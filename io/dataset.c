@@ -148,7 +148,7 @@ static PetscErrorCode CheckLatitudes(const char *key, const char *name, const Se
 /* The names a group of keys gives to a file and its datasets. */
 typedef struct {
   const char *group; /* "data" or "target" */
-  char        file[PETSC_MAX_PATH_LEN], points[128], values[128], index[128];
+  char        file[PETSC_MAX_PATH_LEN], points[128], values[128], gradients[128], index[128];
   PetscInt    limit;
 } Source;
 
@@ -190,7 +190,24 @@ static PetscErrorCode CheckMemory(const GramDataset *d, const char *what)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* Points, and values when they are named, of the selected rows, as they stand in the file. */
+static PetscErrorCode CheckGradients(GramH5 file, const Source *source, PetscInt n, const GramDataset *d)
+{
+  PetscInt ndims, rows, cols;
+
+  PetscFunctionBegin;
+  PetscCall(GramH5GetShape(file, source->gradients, "data.gradients", PETSC_FALSE, &ndims, &rows, &cols));
+  GramCheckInput(rows == n && cols == d->dim_file, d->comm,
+                 "data.gradients: dataset '%s' is %" PetscInt_FMT " x %" PetscInt_FMT
+                 ", but '%s' is %" PetscInt_FMT " x %" PetscInt_FMT,
+                 source->gradients, rows, cols, source->points, n, d->dim_file);
+  GramCheckInput(d->q == 1, d->comm,
+                 "data.gradients: needs one column of values, dataset '%s' has %" PetscInt_FMT,
+                 source->values, d->q);
+  GramCheckInput(!d->scaling.sphere, d->comm, "data.gradients: not with data.sphere");
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Points, and values and gradients when they are named, of the selected rows, as they stand in the file. */
 static PetscErrorCode ReadRows(const Source *source, GramDataset *d)
 {
   GramH5    file;
@@ -221,6 +238,7 @@ static PetscErrorCode ReadRows(const Source *source, GramDataset *d)
   GramCheckInput(rows.n > 0, d->comm, "%s.index: dataset '%s' is empty", source->group, source->index);
   d->n       = rows.n;
   d->n_local = rows.n_local;
+  if (source->gradients[0]) PetscCall(CheckGradients(file, source, n, d));
   PetscCall(CheckMemory(d, key_points));
   PetscCall(PetscMalloc1((size_t)d->n_local * (size_t)d->dim_file, &d->x_file));
   PetscCall(SelectionRead(file, source->points, key_points, d->dim_file, &rows, d->x_file));
@@ -230,6 +248,11 @@ static PetscErrorCode ReadRows(const Source *source, GramDataset *d)
     PetscCall(PetscMalloc1((size_t)d->n_local * (size_t)d->q, &d->y));
     PetscCall(SelectionRead(file, source->values, key_values, d->q, &rows, d->y));
     PetscCall(CheckFinite(d->comm, key_values, source->values, &rows, d->q, d->y));
+  }
+  if (source->gradients[0]) {
+    PetscCall(PetscMalloc1(GramAt(d->n_local, d->dim_file, 0), &d->gradients));
+    PetscCall(SelectionRead(file, source->gradients, "data.gradients", d->dim_file, &rows, d->gradients));
+    PetscCall(CheckFinite(d->comm, "data.gradients", source->gradients, &rows, d->dim_file, d->gradients));
   }
   PetscCall(PetscSFDestroy(&rows.sf));
   d->first = rows.first;
@@ -291,14 +314,18 @@ static PetscErrorCode Standardize(GramDataset *d, PetscBool points, PetscBool va
     for (PetscInt r = 0; r < d->q; r++)
       d->y[GramAt(i, d->q, r)] = (d->y[GramAt(i, d->q, r)] - s->value_shift[r]) / s->value_scale[r];
   }
+  for (PetscInt i = 0; i < d->n_local && d->gradients; i++) {
+    for (PetscInt c = 0; c < d->dim; c++)
+      d->gradients[GramAt(i, d->dim, c)] *= s->point_scale[c] / s->value_scale[0];
+  }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscErrorCode GramDatasetRead(MPI_Comm comm, GramDataset *data)
 {
   static const char *const choices[]       = {"none", "points", "values", "both"};
-  char                     standardize[16] = "none", gradients[128] = "";
-  PetscInt                 choice = -1;
+  char                     standardize[16] = "none";
+  PetscInt                 choice          = -1;
   Source                   source;
 
   PetscFunctionBegin;
@@ -306,8 +333,8 @@ PetscErrorCode GramDatasetRead(MPI_Comm comm, GramDataset *data)
   data->comm = comm;
   PetscCall(SourceFromOptions(comm, "data", "y", &source));
   PetscOptionsBegin(comm, "data_", "What the columns mean", NULL);
-  PetscCall(PetscOptionsString("-gradients", "Dataset of gradients, (n, d)", NULL, gradients, gradients,
-                               sizeof gradients, NULL));
+  PetscCall(PetscOptionsString("-gradients", "Dataset of gradients, (n, d)", NULL, source.gradients,
+                               source.gradients, sizeof source.gradients, NULL));
   PetscCall(PetscOptionsBool("-sphere", "Columns are longitude, latitude in degrees", NULL,
                              data->scaling.sphere, &data->scaling.sphere, NULL));
   PetscCall(PetscOptionsString("-standardize", "To mean 0 and deviation 1: none, points, values, both", NULL,
@@ -321,8 +348,6 @@ PetscErrorCode GramDatasetRead(MPI_Comm comm, GramDataset *data)
   }
   GramCheckInput(choice >= 0, comm, "data.standardize: '%s' is none of none, points, values, both",
                  standardize);
-  GramCheckInput(!gradients[0], comm,
-                 "data.gradients: gradient observations are not available in this version");
   GramCheckInput(source.file[0], comm, "data.file: no file given");
   PetscCall(ReadRows(&source, data));
   PetscCall(Standardize(data, (PetscBool)(choice & 1), (PetscBool)(choice & 2)));
@@ -374,7 +399,7 @@ PetscErrorCode GramTargetsRead(MPI_Comm comm, const GramScaling *scaling, PetscI
                                const PetscReal *box, GramDataset *targets)
 {
   PetscInt  grid[GRAM_MAX_DIM] = {0}, n = GRAM_MAX_DIM, q = scaling->q;
-  PetscBool gridded, gradient = PETSC_FALSE, variance = PETSC_FALSE;
+  PetscBool gridded, variance = PETSC_FALSE;
   Source    source;
 
   PetscFunctionBegin;
@@ -385,10 +410,11 @@ PetscErrorCode GramTargetsRead(MPI_Comm comm, const GramScaling *scaling, PetscI
   PetscOptionsBegin(comm, "target_", "Where to predict", NULL);
   PetscCall(PetscOptionsIntArray("-grid", "Points per coordinate on the bounding box of the data", NULL, grid,
                                  &n, &gridded));
-  PetscCall(PetscOptionsBool("-gradient", "Gradient of the mean", NULL, gradient, &gradient, NULL));
+  PetscCall(PetscOptionsBool("-gradient", "Gradient of the mean", NULL, targets->gradient, &targets->gradient,
+                             NULL));
   PetscCall(PetscOptionsBool("-variance", "Variance of the prediction", NULL, variance, &variance, NULL));
   PetscOptionsEnd();
-  GramCheckInput(!gradient, comm, "target.gradient: gradients are not available in this version");
+  GramCheckInput(!targets->gradient || !scaling->sphere, comm, "target.gradient: not with data.sphere");
   GramCheckInput(!variance, comm, "target.variance: variances are not available in this version");
   GramCheckInput(!gridded || !source.file[0], comm,
                  "target.grid: give either target.grid or target.file, not both");
@@ -430,6 +456,7 @@ PetscErrorCode GramDatasetClear(GramDataset *d)
   PetscCall(PetscFree(d->x_file));
   PetscCall(PetscFree(d->x));
   PetscCall(PetscFree(d->y));
+  PetscCall(PetscFree(d->gradients));
   PetscCall(GramScalingClear(&d->scaling));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

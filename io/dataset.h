@@ -22,16 +22,19 @@ typedef struct {
   PetscInt  first;            /* this rank's first row */
   PetscInt *row;              /* [n_local] rows of the file with -data_index; NULL: first, first + 1, ... */
   PetscInt  dim_file, dim, q; /* columns of x in the file; coordinates (3 on the sphere); columns of y or 0 */
-  PetscReal  *x_file;         /* [n_local][dim_file] as they stand in the file */
-  PetscReal  *x;              /* [n_local][dim] standardised */
-  PetscReal  *y;       /* [n_local][q]: of data standardised, of targets as in the file; NULL without */
-  GramScaling scaling; /* of data: what standardised it; of targets: that of their data */
-  PetscBool   grid;    /* targets made by -target_grid */
+  PetscReal *x_file;          /* [n_local][dim_file] as they stand in the file */
+  PetscReal *x;               /* [n_local][dim] standardised */
+  PetscReal *y; /* [n_local][q]: of data standardised, of targets as in the file; NULL without */
+  PetscReal
+      *gradients; /* [n_local][dim] of data with -data_gradients, standardised as y and x are; else NULL */
+  GramScaling scaling;  /* of data: what standardised it; of targets: that of their data */
+  PetscBool   grid;     /* targets made by -target_grid */
+  PetscBool   gradient; /* of the mean is wanted at targets */
 } GramDataset;
 
 /**
-  GramDatasetRead - The problem: -data_file, -data_points, -data_values, -data_index, -data_limit, -data_sphere,
-  -data_standardize.
+  GramDatasetRead - The problem: -data_file, -data_points, -data_values, -data_gradients, -data_index, -data_limit,
+  -data_sphere, -data_standardize.
 
   Collective on comm. Free with GramDatasetClear().
 
@@ -42,7 +45,7 @@ PetscErrorCode GramDatasetRead(MPI_Comm comm, GramDataset *data);
 
 /**
   GramTargetsRead - Where to predict: -target_file (with -target_points, -target_values, -target_index,
-  -target_limit), or -target_grid on the bounding box of box.
+  -target_limit), or -target_grid on the bounding box of box; and -target_gradient.
 
   Collective. n = 0 when neither is asked for. Grid points run with the first coordinate slowest.
 

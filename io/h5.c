@@ -256,17 +256,17 @@ PetscErrorCode GramH5GetShape(GramH5 f, const char *name, const char *key, Petsc
 }
 
 /* A transfer of rows between memory and file; selections of no rows are legal and needed. */
-static herr_t Transfer(hid_t set, PetscBool writing, PetscInt ndims, hsize_t first, hsize_t n, hsize_t cols,
-                       PetscReal *x)
+static herr_t Transfer(hid_t set, PetscBool writing, PetscInt ndims, hsize_t first, hsize_t n, hsize_t a,
+                       hsize_t b, PetscReal *x)
 {
-  const hsize_t start[2] = {first, 0}, count[2] = {n, cols};
+  const hsize_t start[3] = {first, 0, 0}, count[3] = {n, a, b};
   hid_t         file = H5Dget_space(set), memory, transfer = H5Pcreate(H5P_DATASET_XFER);
   herr_t        error;
   PetscReal     nothing = 0;
 
   memory = H5Screate_simple((int)ndims, count, NULL);
   (void)H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
-  if (n * cols > 0) (void)H5Sselect_hyperslab(file, H5S_SELECT_SET, start, NULL, count, NULL);
+  if (n * a * b > 0) (void)H5Sselect_hyperslab(file, H5S_SELECT_SET, start, NULL, count, NULL);
   else {
     (void)H5Sselect_none(file);
     (void)H5Sselect_none(memory);
@@ -290,7 +290,7 @@ PetscErrorCode GramH5ReadRows(GramH5 f, const char *name, const char *key, Petsc
   PetscFunctionBegin;
   PetscCall(GramH5GetShape(f, name, key, PETSC_FALSE, &ndims, &rows, &cols));
   set   = H5Dopen2(f->file, name, H5P_DEFAULT);
-  error = Transfer(set, PETSC_FALSE, ndims, (hsize_t)first, (hsize_t)n, (hsize_t)cols, x);
+  error = Transfer(set, PETSC_FALSE, ndims, (hsize_t)first, (hsize_t)n, (hsize_t)cols, 1, x);
   (void)H5Dclose(set);
   PetscCall(AnyRank(f->comm, (PetscBool)(error < 0), &failed));
   GramCheckInput(!failed, f->comm, "%s: cannot read dataset '%s' of '%s' (damaged file?)", key, name,
@@ -351,10 +351,10 @@ PetscErrorCode GramH5ReadString(GramH5 f, const char *group, const char *name, c
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramH5WriteRows(GramH5 f, const char *name, PetscInt ndims, PetscInt n, PetscInt cols,
-                               const PetscReal *x)
+static PetscErrorCode Write(GramH5 f, const char *name, PetscInt ndims, PetscInt n, PetscInt a, PetscInt b,
+                            const PetscReal *x)
 {
-  hsize_t     dims[2] = {0, (hsize_t)cols};
+  hsize_t     dims[3] = {0, (hsize_t)a, (hsize_t)b};
   PetscInt    rows, first = 0;
   PetscMPIInt rank;
   hid_t       space, links, set;
@@ -375,12 +375,29 @@ PetscErrorCode GramH5WriteRows(GramH5 f, const char *name, PetscInt ndims, Petsc
   if (set < 0) error = -1;
   else if (!ndims && rank == 0) error = H5Dwrite(set, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, x);
   else if (ndims && rows > 0) { /* HDF5 1.10 fails to write nothing at all */
-    error = Transfer(set, PETSC_TRUE, ndims, (hsize_t)first, (hsize_t)n, (hsize_t)cols, (PetscReal *)x);
+    error =
+        Transfer(set, PETSC_TRUE, ndims, (hsize_t)first, (hsize_t)n, (hsize_t)a, (hsize_t)b, (PetscReal *)x);
   }
   if (set >= 0 && H5Dclose(set) < 0) error = -1;
   (void)H5Sclose(space);
   (void)H5Pclose(links);
   PetscCall(AnyRank(f->comm, (PetscBool)(error < 0), &f->failed));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramH5WriteRows(GramH5 f, const char *name, PetscInt ndims, PetscInt n, PetscInt cols,
+                               const PetscReal *x)
+{
+  PetscFunctionBegin;
+  PetscCall(Write(f, name, ndims, n, cols, 1, x));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramH5WriteBlocks(GramH5 f, const char *name, PetscInt n, PetscInt a, PetscInt b,
+                                 const PetscReal *x)
+{
+  PetscFunctionBegin;
+  PetscCall(Write(f, name, 3, n, a, b, x));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

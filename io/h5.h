@@ -86,9 +86,13 @@ PetscErrorCode GramH5ReadString(GramH5 file, const char *group, const char *name
   @param[in] ndims 0: one number (of the first rank), 1: [rows], 2: [rows][cols]
   @param[in] n     rows of this rank
   @param[in] x     [n][cols]
+
+  GramH5WriteBlocks is the same with rows of [a][b] numbers, a dataset of 3 dimensions.
 **/
 PetscErrorCode GramH5WriteRows(GramH5 file, const char *name, PetscInt ndims, PetscInt n, PetscInt cols,
                                const PetscReal *x);
+PetscErrorCode GramH5WriteBlocks(GramH5 file, const char *name, PetscInt n, PetscInt a, PetscInt b,
+                                 const PetscReal *x);
 
 /* Collective; the same values on every rank. n = 0 writes a scalar. Groups are created. */
 PetscErrorCode GramH5WriteReals(GramH5 file, const char *group, const char *name, PetscInt n,

@@ -7,6 +7,7 @@
 #include <petscis.h>
 
 #include "model.h"
+#include "polynomial.h"
 
 static PetscBool SameFile(const char *a, const char *b)
 {
@@ -117,8 +118,8 @@ static PetscErrorCode KernelRead(GramH5 file, MPI_Comm comm, PetscInt dim, GramK
   PetscCall(GramH5ReadAttribute(file, "kernel", "ridge_alpha_gradient", &one, &k->alpha_gradient));
   PetscCall(GramH5ReadAttribute(file, "kernel", "tail_degree", &one, &degree));
   k->tail_degree = (PetscInt)degree;
-  GramCheckInput(k->tail_degree == -1, comm,
-                 "model.file: its polynomial tail is not available in this version");
+  GramCheckInput(k->tail_degree >= -1 && k->tail_degree <= 2, comm,
+                 "model.file: its tail_degree %" PetscInt_FMT " is not in -1 ... 2", k->tail_degree);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -155,6 +156,50 @@ static PetscErrorCode ScalingRead(GramH5 file, MPI_Comm comm, PetscInt dim_file,
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* coefficients of values and, where there are some, of gradients: [n_local][1 + dim] of both */
+static PetscErrorCode CoefficientsRead(GramH5 file, PetscInt first, GramModel *m)
+{
+  const PetscInt dim = m->scaling.dim, numbers = 1 + dim;
+  PetscInt       ndims, rows, cols;
+  PetscReal     *gradients;
+
+  PetscFunctionBegin;
+  PetscCall(GramH5Exists(file, "gradient_coefficients", &m->kernel.gradients));
+  PetscCall(PetscMalloc1(GramAt(m->n_local, GramKernelNumbers(&m->kernel) * m->q, 0), &m->coefficients));
+  PetscCall(GramH5ReadRows(file, "coefficients", "model.file", first, m->n_local, m->coefficients));
+  if (!m->kernel.gradients) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramH5GetShape(file, "gradient_coefficients", "model.file", PETSC_FALSE, &ndims, &rows, &cols));
+  GramCheckInput(rows == m->n && cols == dim && m->q == 1, m->comm,
+                 "model.file: gradient_coefficients are %" PetscInt_FMT " x %" PetscInt_FMT
+                 " for %" PetscInt_FMT " points in %" PetscInt_FMT " coordinates",
+                 rows, cols, m->n, dim);
+  PetscCall(PetscMalloc1(GramAt(m->n_local, dim, 0), &gradients));
+  PetscCall(GramH5ReadRows(file, "gradient_coefficients", "model.file", first, m->n_local, gradients));
+  for (PetscInt i = m->n_local - 1; i >= 0; i--) { /* from the end, since values are spread out in place */
+    m->coefficients[GramAt(i, numbers, 0)] = m->coefficients[i];
+    PetscCall(PetscArraycpy(m->coefficients + GramAt(i, numbers, 1), gradients + GramAt(i, dim, 0), dim));
+  }
+  PetscCall(PetscFree(gradients));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode TailRead(GramH5 file, GramModel *m)
+{
+  PetscInt ndims, rows = 0, cols = m->q;
+
+  PetscFunctionBegin;
+  m->n_tail = GramPolynomialSize(m->kernel.tail_degree, m->scaling.dim);
+  if (!m->n_tail) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramH5GetShape(file, "tail", "model.file", PETSC_FALSE, &ndims, &rows, &cols));
+  GramCheckInput(rows == m->n_tail && cols == m->q, m->comm,
+                 "model.file: tail is %" PetscInt_FMT " x %" PetscInt_FMT ", not %" PetscInt_FMT
+                 " x %" PetscInt_FMT,
+                 rows, cols, m->n_tail, m->q);
+  PetscCall(PetscMalloc1(GramAt(m->n_tail, m->q, 0), &m->tail));
+  PetscCall(GramH5ReadRows(file, "tail", "model.file", 0, m->n_tail, m->tail));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramModelRead(MPI_Comm comm, GramModel *model)
 {
   char        path[PETSC_MAX_PATH_LEN] = "";
@@ -185,9 +230,9 @@ PetscErrorCode GramModelRead(MPI_Comm comm, GramModel *model)
   PetscCall(PetscLayoutGetRange(layout, &first, NULL));
   PetscCall(PetscLayoutDestroy(&layout));
   PetscCall(PetscMalloc1((size_t)model->n_local * (size_t)model->dim_file, &model->x_file));
-  PetscCall(PetscMalloc1((size_t)model->n_local * (size_t)model->q, &model->coefficients));
   PetscCall(GramH5ReadRows(file, "x", "model.file", first, model->n_local, model->x_file));
-  PetscCall(GramH5ReadRows(file, "coefficients", "model.file", first, model->n_local, model->coefficients));
+  PetscCall(CoefficientsRead(file, first, model));
+  PetscCall(TailRead(file, model));
   PetscCall(GramH5Exists(file, "run@converged", &known));
   if (known) PetscCall(GramH5ReadAttribute(file, "run", "converged", &one, &converged));
   if (converged == 0)
@@ -202,6 +247,7 @@ PetscErrorCode GramModelClear(GramModel *model)
   PetscFunctionBegin;
   PetscCall(PetscFree(model->x_file));
   PetscCall(PetscFree(model->coefficients));
+  PetscCall(PetscFree(model->tail));
   PetscCall(GramScalingClear(&model->scaling));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -217,16 +263,39 @@ static PetscErrorCode SmallWrite(GramH5 file, MPI_Comm comm, const char *name, P
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+static PetscErrorCode CoefficientsWrite(GramH5 file, const GramModel *m)
+{
+  const PetscInt dim = m->scaling.dim, numbers = 1 + dim;
+  PetscReal     *values, *gradients;
+
+  PetscFunctionBegin;
+  if (!m->kernel.gradients) {
+    PetscCall(GramH5WriteRows(file, "coefficients", 2, m->n_local, m->q, m->coefficients));
+    PetscFunctionReturn(PETSC_SUCCESS);
+  }
+  PetscCall(PetscMalloc2(m->n_local, &values, GramAt(m->n_local, dim, 0), &gradients));
+  for (PetscInt i = 0; i < m->n_local; i++) {
+    values[i] = m->coefficients[GramAt(i, numbers, 0)];
+    PetscCall(PetscArraycpy(gradients + GramAt(i, dim, 0), m->coefficients + GramAt(i, numbers, 1), dim));
+  }
+  PetscCall(GramH5WriteRows(file, "coefficients", 2, m->n_local, 1, values));
+  PetscCall(GramH5WriteRows(file, "gradient_coefficients", 2, m->n_local, dim, gradients));
+  PetscCall(PetscFree2(values, gradients));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramModelWrite(GramH5 file, const GramModel *m)
 {
   const GramKernel  *k      = &m->kernel;
   const GramScaling *s      = &m->scaling;
   const PetscReal    degree = (PetscReal)k->tail_degree;
+  PetscMPIInt        rank;
 
   PetscFunctionBegin;
   PetscCall(GramH5WriteRows(file, "x", 2, m->n_local, m->dim_file, m->x_file));
-  PetscCall(GramH5WriteRows(file, "coefficients", 2, m->n_local, m->q, m->coefficients));
-  PetscCall(GramH5WriteRows(file, "tail", 2, 0, m->q, NULL));
+  PetscCall(CoefficientsWrite(file, m));
+  PetscCallMPI(MPI_Comm_rank(m->comm, &rank));
+  PetscCall(GramH5WriteRows(file, "tail", 2, rank ? 0 : m->n_tail, m->q, m->tail));
   PetscCall(GramH5WriteString(file, "kernel", "type", k->type));
   PetscCall(GramH5WriteReals(file, "kernel", "nu", 0, &k->nu));
   PetscCall(GramH5WriteReals(file, "kernel", "length_scale", k->n_length_scale == 1 ? 0 : k->n_length_scale,
@@ -243,8 +312,46 @@ PetscErrorCode GramModelWrite(GramH5 file, const GramModel *m)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramPredictionWrite(GramH5 file, const GramDataset *t, const PetscReal *mean, PetscReal *rmse,
-                                   PetscReal *mae)
+/* name, and name_rms: root mean squares of the columns; rms over all */
+static PetscErrorCode ResidualsWrite(GramH5 file, const GramModel *m, const char *name, PetscInt q,
+                                     const PetscReal *e, PetscReal *rms)
+{
+  PetscReal *sum;
+  char       dataset[32];
+
+  PetscFunctionBegin;
+  PetscCall(PetscCalloc1(q, &sum));
+  for (PetscInt i = 0; i < m->n_local; i++) {
+    for (PetscInt r = 0; r < q; r++) sum[r] += PetscSqr(e[GramAt(i, q, r)]);
+  }
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, sum, (PetscMPIInt)q, MPIU_REAL, MPI_SUM, m->comm));
+  *rms = 0;
+  for (PetscInt r = 0; r < q; r++) {
+    *rms += sum[r] / ((PetscReal)m->n * (PetscReal)q);
+    sum[r] = PetscSqrtReal(sum[r] / (PetscReal)m->n);
+  }
+  *rms = PetscSqrtReal(*rms);
+  PetscCall(PetscSNPrintf(dataset, sizeof dataset, "%s_rms", name));
+  PetscCall(GramH5WriteRows(file, name, q == 1 ? 1 : 2, m->n_local, q, e));
+  PetscCall(SmallWrite(file, m->comm, dataset, q, sum));
+  PetscCall(PetscFree(sum));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramLooWrite(GramH5 file, const GramModel *m, const GramLoo *loo, PetscReal *rms,
+                            PetscReal *block_rms)
+{
+  PetscFunctionBegin;
+  *block_rms = NAN;
+  PetscCall(ResidualsWrite(file, m, "loo", m->q, loo->value, rms));
+  if (loo->error)
+    PetscCall(GramH5WriteRows(file, "loo_error", m->q == 1 ? 1 : 2, m->n_local, m->q, loo->error));
+  if (loo->block) PetscCall(ResidualsWrite(file, m, "loo_block", 1, loo->block, block_rms));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPredictionWrite(GramH5 file, const GramDataset *t, const PetscReal *mean,
+                                   const PetscReal *gradient, PetscReal *rmse, PetscReal *mae)
 {
   const PetscInt q = t->scaling.q;
   PetscReal     *sum, *root, *absolute; /* [2 q] squares and magnitudes of the errors */
@@ -253,6 +360,9 @@ PetscErrorCode GramPredictionWrite(GramH5 file, const GramDataset *t, const Pets
   *rmse = *mae = NAN;
   PetscCall(GramH5WriteRows(file, "target/x", 2, t->n_local, t->dim_file, t->x_file));
   PetscCall(GramH5WriteRows(file, "target/mean", 2, t->n_local, q, mean));
+  if (gradient && q == 1)
+    PetscCall(GramH5WriteRows(file, "target/gradient", 2, t->n_local, t->dim, gradient));
+  else if (gradient) PetscCall(GramH5WriteBlocks(file, "target/gradient", t->n_local, t->dim, q, gradient));
   if (t->q == 0) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(PetscCalloc3(2 * q, &sum, q, &root, q, &absolute));
   for (PetscInt i = 0; i < t->n_local; i++) {
@@ -328,7 +438,9 @@ PetscLogDouble GramResultBytes(const GramModel *m, const GramDataset *t, const G
 {
   PetscLogDouble numbers = (PetscLogDouble)run->n_history;
 
-  if (m) numbers += (PetscLogDouble)m->n * (PetscLogDouble)(m->dim_file + m->q);
+  if (m)
+    numbers += (PetscLogDouble)m->n * (PetscLogDouble)(m->dim_file + GramKernelNumbers(&m->kernel) * m->q);
   numbers += (PetscLogDouble)t->n * (PetscLogDouble)(t->dim_file + 2 * t->scaling.q);
+  if (t->gradient) numbers += (PetscLogDouble)t->n * (PetscLogDouble)(t->dim * t->scaling.q);
   return 8 * numbers;
 }

@@ -6,14 +6,21 @@
 #include "h5.h"
 #include "kernel.h"
 
-/* A fit: mean(t) = value_shift + value_scale * sum_j coefficients[j] k(t', x'_j), primes as in GramScaling. */
+/*
+  A fit: mean(t) = value_shift + value_scale * (sum_j coefficients[j] k(t', x'_j)
+                                                 + sum_j gradient_coefficients[j] . grad_{x'_j} k(t', x'_j)
+                                                 + tail . (1, t'_1, ..., t'_1 t'_1, ...)),   primes as in GramScaling.
+*/
 typedef struct {
   MPI_Comm    comm;
   GramKernel  kernel;
   GramScaling scaling;
   PetscInt    n, n_local, dim_file, q;
-  PetscReal  *x_file;       /* [n_local][dim_file] points as in the data file, input order */
-  PetscReal  *coefficients; /* [n_local][q] input order */
+  PetscReal  *x_file; /* [n_local][dim_file] points as in the data file, input order */
+  PetscReal
+      *coefficients; /* [n_local][numbers][q] input order: of values, and with gradients of these (q = 1) */
+  PetscInt   n_tail;
+  PetscReal *tail; /* [n_tail][q] on every rank */
 } GramModel;
 
 /* How a result came about: group "run". */
@@ -56,20 +63,32 @@ PetscErrorCode GramOutputFromOptions(MPI_Comm comm, char path[], size_t size);
 PetscErrorCode GramModelRead(MPI_Comm comm, GramModel *model);
 PetscErrorCode GramModelClear(GramModel *model);
 
-/* Datasets x, coefficients, tail and groups kernel, scaling. Collective. */
+/* Datasets x, coefficients, gradient_coefficients, tail and groups kernel, scaling. Collective. */
 PetscErrorCode GramModelWrite(GramH5 file, const GramModel *model);
 
 /**
-  GramPredictionWrite - Datasets target/x, target/mean and, when values are known, target/values, target/rmse,
-  target/mae.
+  GramPredictionWrite - Datasets target/x, target/mean, target/gradient where there is one, and, when values are known,
+  target/values, target/rmse, target/mae.
 
   Collective.
 
   @param[in]  mean [n_local][q] in original units, rows as in targets
+  @param[in]  gradient [n_local][dim][q] likewise, or NULL
   @param[out] rmse, mae  over all columns; NaN without values
 **/
 PetscErrorCode GramPredictionWrite(GramH5 file, const GramDataset *targets, const PetscReal *mean,
-                                   PetscReal *rmse, PetscReal *mae);
+                                   const PetscReal *gradient, PetscReal *rmse, PetscReal *mae);
+
+/* Leave-one-out residuals in original units, rows in input order; error and block may be NULL. */
+typedef struct {
+  PetscReal *value, *error; /* [n_local][q] */
+  PetscReal *block;         /* [n_local] */
+} GramLoo;
+
+/* Datasets loo and, where there is one, loo_error and loo_block, (N,) for one column; loo_rms, loo_block_rms with a number a
+   column; rms over all columns. Collective. */
+PetscErrorCode GramLooWrite(GramH5 file, const GramModel *model, const GramLoo *loo, PetscReal *rms,
+                            PetscReal *block_rms);
 
 /* About the bytes of a result file: a model of n points (0: none) with targets. Not collective. */
 PetscLogDouble GramResultBytes(const GramModel *model, const GramDataset *targets, const GramRun *run);

@@ -170,6 +170,16 @@ PetscErrorCode GramKernelSetFromOptions(MPI_Comm comm, PetscInt dim, GramKernel 
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+PetscErrorCode GramKernelTakeGradients(MPI_Comm comm, GramKernel *k)
+{
+  PetscFunctionBegin;
+  GramCheckInput(GramRadialGetInfo(k->radial)->differentiable, comm,
+                 "kernel.type: %s%s is not twice differentiable at r = 0, and data.gradients are given", k->type,
+                 PetscIsNanReal(k->nu) ? "" : " with nu 0.5");
+  k->gradients = PETSC_TRUE;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramKernelView(const GramKernel *k, char line[], size_t size)
 {
   char nu[32] = "", scale[64] = "";

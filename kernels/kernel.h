@@ -62,6 +62,10 @@ const GramRadialInfo *GramRadialGetInfo(GramRadial type);
 **/
 PetscErrorCode GramKernelSetFromOptions(MPI_Comm comm, PetscInt dim, GramKernel *kernel);
 
+/* Points carry gradients from here on; GRAM_ERR_INPUT for a kernel that is not differentiable at r = 0, where there is
+   no such system. Collective on comm. */
+PetscErrorCode GramKernelTakeGradients(MPI_Comm comm, GramKernel *kernel);
+
 /**
   GramKernelSetType - Choose phi by name: a value of -kernel_type; nu counts for "matern" only.
 

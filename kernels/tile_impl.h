@@ -214,12 +214,15 @@ TILE_INLINE void TileBlock_Inline(GramRadial type, int few, bool jets, int dim, 
   }
 }
 
-#define TILE_DIMS(COPY, type)   \
-  switch (dim) {                \
-  case 1: COPY(type, 1)         \
-  case 2: COPY(type, 2)         \
-  case 3: COPY(type, 3)         \
-  default: COPY(type, TILE_ANY) \
+/* Copies for 1, 2 and 3 coordinates are made of profiles that are asked for most; the others loop over dim. Each copy
+   takes the compiler a second. */
+#define TILE_COMMON(type) ((type) <= GRAM_RADIAL_MATERN52 || (type) == GRAM_RADIAL_CUBIC)
+#define TILE_DIMS(COPY, type)              \
+  switch (TILE_COMMON(type) ? dim : 128) { \
+  case 1: COPY(type, 1)                    \
+  case 2: COPY(type, 2)                    \
+  case 3: COPY(type, 3)                    \
+  default: COPY(type, TILE_ANY)            \
   }
 
 static void TileBlock(GramRadial type, int dim, long m, long n, const gram_scalar *x, long ldx,

@@ -4,12 +4,10 @@
 #define STRIP 64 /* columns evaluated at once */
 
 struct _p_GramDirect {
-  MPI_Comm     active;        /* the ranks that hold the matrix; MPI_COMM_NULL on the others */
-  Mat          F;             /* the matrix, then its factor; NULL on ranks that are not active */
-  Vec          b, x;          /* laid out as F; likewise */
-  PetscMPIInt *counts, *from; /* rows of F on each rank of A's communicator, and the first of them */
-  VecScatter   gather;        /* a Vec of A to all its rows on every rank */
-  Vec          all;
+  MPI_Comm     active;            /* the ranks that hold the matrix; MPI_COMM_NULL on the others */
+  Mat          F;                 /* the matrix, then its factor; NULL on ranks that are not active */
+  PetscMPIInt *counts, *from;     /* rows of F on each rank of A's communicator, and the first of them */
+  PetscMPIInt *counts_A, *from_A; /* those of A */
 };
 
 /* One rank: the lower triangle straight into the array LAPACK will factor. */
@@ -107,16 +105,26 @@ static PetscErrorCode FactorActive(Mat A, PetscInt n, PetscMPIInt ranks, GramDir
   PetscCall(MatAssemblyBegin(d->F, MAT_FINAL_ASSEMBLY));
   PetscCall(MatAssemblyEnd(d->F, MAT_FINAL_ASSEMBLY));
   PetscCall(Factor(d->F, spd));
-  PetscCall(MatCreateVecs(d->F, &d->x, &d->b));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Layout(MPI_Comm comm, PetscInt n_local, PetscMPIInt counts[], PetscMPIInt at[])
+{
+  const PetscMPIInt mine = (PetscMPIInt)n_local;
+  PetscMPIInt       size;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_size(comm, &size));
+  PetscCallMPI(MPI_Allgather(&mine, 1, MPI_INT, counts, 1, MPI_INT, comm));
+  for (PetscMPIInt r = 0, total = 0; r < size; total += counts[r], r++) at[r] = total;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscErrorCode GramDirectCreate(Mat A, GramDirect *direct, PetscBool *spd)
 {
   MPI_Comm    comm;
-  PetscMPIInt size, rank, ranks, mine;
+  PetscMPIInt size, rank, ranks;
   PetscInt    n, n_local = 0;
-  Vec         a;
   GramDirect  d;
 
   PetscFunctionBegin;
@@ -135,15 +143,11 @@ PetscErrorCode GramDirectCreate(Mat A, GramDirect *direct, PetscBool *spd)
   PetscCallMPI(MPI_Comm_split(comm, rank < ranks ? 0 : MPI_UNDEFINED, rank, &d->active));
   if (rank < ranks) PetscCall(FactorActive(A, n, ranks, d, spd));
   PetscCallMPI(MPI_Bcast(spd, 1, MPIU_BOOL, 0, comm));
-  if (d->b) PetscCall(VecGetLocalSize(d->b, &n_local));
-
-  PetscCall(PetscMalloc2(size, &d->counts, size, &d->from));
-  mine = (PetscMPIInt)n_local;
-  PetscCallMPI(MPI_Allgather(&mine, 1, MPI_INT, d->counts, 1, MPI_INT, comm));
-  for (PetscMPIInt r = 0, total = 0; r < size; total += d->counts[r], r++) d->from[r] = total;
-  PetscCall(MatCreateVecs(A, &a, NULL));
-  PetscCall(VecScatterCreateToAll(a, &d->gather, &d->all));
-  PetscCall(VecDestroy(&a));
+  PetscCall(PetscMalloc4(size, &d->counts, size, &d->from, size, &d->counts_A, size, &d->from_A));
+  if (d->F) PetscCall(MatGetLocalSize(d->F, &n_local, NULL));
+  PetscCall(Layout(comm, n_local, d->counts, d->from));
+  PetscCall(MatGetLocalSize(A, &n_local, NULL));
+  PetscCall(Layout(comm, n_local, d->counts_A, d->from_A));
   *direct = d;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -154,47 +158,86 @@ PetscErrorCode GramDirectDestroy(GramDirect *direct)
 
   PetscFunctionBegin;
   if (!d) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(VecScatterDestroy(&d->gather));
-  PetscCall(VecDestroy(&d->all));
-  PetscCall(VecDestroy(&d->b));
-  PetscCall(VecDestroy(&d->x));
   PetscCall(MatDestroy(&d->F));
-  PetscCall(PetscFree2(d->counts, d->from));
+  PetscCall(PetscFree4(d->counts, d->from, d->counts_A, d->from_A));
   if (d->active != MPI_COMM_NULL) PetscCallMPI(MPI_Comm_free(&d->active));
   PetscCall(PetscFree(*direct));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 /* The layouts of A and F differ and F may live on fewer ranks, so right-hand sides pass through all rows on every
-   rank: 8 N bytes, as a product with A takes too. */
-PetscErrorCode GramDirectSolve(GramDirect d, Vec b, Vec x)
+   rank: 8 N bytes a column, as a product with A takes too. all [q][n], part of them on this rank in layout counts, at */
+static PetscErrorCode GatherColumns(MPI_Comm comm, PetscInt q, PetscInt n, const PetscMPIInt counts[],
+                                    const PetscMPIInt at[], const PetscReal *part, PetscInt ld,
+                                    PetscReal *all)
 {
-  MPI_Comm         comm;
-  PetscMPIInt      rank;
-  PetscInt         first, n;
-  PetscReal       *all, *part;
-  const PetscReal *solved = NULL;
+  PetscMPIInt rank;
 
   PetscFunctionBegin;
-  PetscCall(PetscObjectGetComm((PetscObject)b, &comm));
   PetscCallMPI(MPI_Comm_rank(comm, &rank));
-  PetscCall(VecScatterBegin(d->gather, b, d->all, INSERT_VALUES, SCATTER_FORWARD));
-  PetscCall(VecScatterEnd(d->gather, b, d->all, INSERT_VALUES, SCATTER_FORWARD));
-  PetscCall(VecGetArray(d->all, &all));
+  for (PetscInt c = 0; c < q; c++)
+    PetscCallMPI(MPI_Allgatherv(part ? part + GramAt(c, ld, 0) : NULL, counts[rank], MPIU_REAL,
+                                all + GramAt(c, n, 0), counts, at, MPIU_REAL, comm));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* X = F^-1 of this rank's rows of all [q][n] */
+static PetscErrorCode SolveActive(GramDirect d, PetscInt q, PetscInt n, const PetscReal *all, Mat *X)
+{
+  PetscMPIInt rank;
+  PetscInt    rows, ld;
+  PetscReal  *b;
+  Mat         B;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_rank(d->active, &rank));
+  PetscCall(MatGetLocalSize(d->F, &rows, NULL));
+  PetscCall(MatCreateDense(d->active, rows, PETSC_DECIDE, n, q, NULL, &B));
+  PetscCall(MatDenseGetLDA(B, &ld));
+  PetscCall(MatDenseGetArrayWrite(B, &b));
+  for (PetscInt c = 0; c < q; c++)
+    PetscCall(PetscArraycpy(b + GramAt(c, ld, 0), all + GramAt(c, n, d->from[rank]), rows));
+  PetscCall(MatDenseRestoreArrayWrite(B, &b));
+  PetscCall(MatAssemblyBegin(B, MAT_FINAL_ASSEMBLY));
+  PetscCall(MatAssemblyEnd(B, MAT_FINAL_ASSEMBLY));
+  PetscCall(MatDuplicate(B, MAT_DO_NOT_COPY_VALUES, X));
+  PetscCall(MatMatSolve(d->F, B, *X));
+  PetscCall(MatDestroy(&B));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramDirectSolve(GramDirect d, Mat B, Mat X)
+{
+  MPI_Comm         comm = PetscObjectComm((PetscObject)B);
+  PetscInt         first, n_local, n, q, ld;
+  PetscReal       *all, *x;
+  const PetscReal *part   = NULL;
+  Mat              solved = NULL;
+
+  PetscFunctionBegin;
+  PetscCall(MatGetSize(B, &n, &q));
+  PetscCall(MatGetLocalSize(B, &n_local, NULL));
+  PetscCall(MatGetOwnershipRange(B, &first, NULL));
+  PetscCall(PetscMalloc1(GramAt(q, n, 0), &all));
+  PetscCall(MatDenseGetLDA(B, &ld));
+  PetscCall(MatDenseGetArrayRead(B, &part));
+  PetscCall(GatherColumns(comm, q, n, d->counts_A, d->from_A, part, ld, all));
+  PetscCall(MatDenseRestoreArrayRead(B, &part));
   if (d->F) {
-    PetscCall(VecGetArrayWrite(d->b, &part));
-    PetscCall(PetscArraycpy(part, all + d->from[rank], d->counts[rank]));
-    PetscCall(VecRestoreArrayWrite(d->b, &part));
-    PetscCall(MatSolve(d->F, d->b, d->x));
-    PetscCall(VecGetArrayRead(d->x, &solved));
+    PetscCall(SolveActive(d, q, n, all, &solved));
+    PetscCall(MatDenseGetLDA(solved, &ld));
+    PetscCall(MatDenseGetArrayRead(solved, &part));
   }
-  PetscCallMPI(MPI_Allgatherv(solved, d->counts[rank], MPIU_REAL, all, d->counts, d->from, MPIU_REAL, comm));
-  if (d->F) PetscCall(VecRestoreArrayRead(d->x, &solved));
-  PetscCall(VecGetOwnershipRange(x, &first, NULL));
-  PetscCall(VecGetLocalSize(x, &n));
-  PetscCall(VecGetArrayWrite(x, &part));
-  PetscCall(PetscArraycpy(part, all + first, n));
-  PetscCall(VecRestoreArrayWrite(x, &part));
-  PetscCall(VecRestoreArray(d->all, &all));
+  PetscCall(GatherColumns(comm, q, n, d->counts, d->from, part, ld, all));
+  if (d->F) {
+    PetscCall(MatDenseRestoreArrayRead(solved, &part));
+    PetscCall(MatDestroy(&solved));
+  }
+  PetscCall(MatDenseGetLDA(X, &ld));
+  PetscCall(MatDenseGetArrayWrite(X, &x));
+  for (PetscInt c = 0; c < q; c++)
+    PetscCall(PetscArraycpy(x + GramAt(c, ld, 0), all + GramAt(c, n, first), n_local));
+  PetscCall(MatDenseRestoreArrayWrite(X, &x));
+  PetscCall(PetscFree(all));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

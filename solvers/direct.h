@@ -20,5 +20,5 @@ typedef struct _p_GramDirect *GramDirect;
 PetscErrorCode GramDirectCreate(Mat A, GramDirect *direct, PetscBool *spd);
 PetscErrorCode GramDirectDestroy(GramDirect *direct);
 
-/* x = A^-1 b, both laid out as A. Collective. */
-PetscErrorCode GramDirectSolve(GramDirect direct, Vec b, Vec x);
+/* X = A^-1 B, N x q MATDENSE laid out as A, which may be the same. Collective. Memory: 16 N q bytes a rank. */
+PetscErrorCode GramDirectSolve(GramDirect direct, Mat B, Mat X);

@@ -290,12 +290,12 @@ static PetscErrorCode ConvergedKSP(KSP ksp, PetscInt it, PetscReal norm, KSPConv
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode TestPCG(void *ctx, PetscInt column, PetscInt it, PetscReal norm,
+static PetscErrorCode TestPCG(void *ctx, PetscInt column, const GramPCGState *state,
                               KSPConvergedReason *reason)
 {
   PetscFunctionBegin;
-  PetscCall(Watch((Krylov *)ctx, column, it, norm));
-  PetscCall(Test((Krylov *)ctx, column, it, norm, reason));
+  PetscCall(Watch((Krylov *)ctx, column, state->it, state->norm));
+  PetscCall(Test((Krylov *)ctx, column, state->it, state->norm, reason));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

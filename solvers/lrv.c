@@ -717,6 +717,76 @@ PetscErrorCode GramPCLRVGetInfo(PC pc, GramLRVInfo *info)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* d += squares of the columns of G */
+static PetscErrorCode SparseSquares(const LRV *lrv, PetscReal d[])
+{
+  PetscInt         start, end;
+  PetscScalar     *s;
+  const PetscReal *sums;
+  Vec              squares;
+
+  PetscFunctionBegin;
+  PetscCall(VecDuplicate(lrv->y, &squares));
+  PetscCall(VecZeroEntries(squares));
+  PetscCall(MatGetOwnershipRange(lrv->G, &start, &end));
+  for (PetscInt i = start; i < end; i++) {
+    PetscInt           n;
+    const PetscInt    *columns;
+    const PetscScalar *g;
+
+    PetscCall(MatGetRow(lrv->G, i, &n, &columns, &g));
+    PetscCall(PetscMalloc1(n, &s));
+    for (PetscInt k = 0; k < n; k++) s[k] = g[k] * g[k];
+    PetscCall(VecSetValues(squares, n, columns, s, ADD_VALUES));
+    PetscCall(PetscFree(s));
+    PetscCall(MatRestoreRow(lrv->G, i, &n, &columns, &g));
+  }
+  PetscCall(VecAssemblyBegin(squares));
+  PetscCall(VecAssemblyEnd(squares));
+  PetscCall(VecGetArrayRead(squares, &sums));
+  for (PetscInt i = 0; i < lrv->n; i++) d[i] += sums[i];
+  PetscCall(VecRestoreArrayRead(squares, &sums));
+  PetscCall(VecDestroy(&squares));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPCLRVGetInverseDiagonal(PC pc, PetscReal d[])
+{
+  LRV              *lrv = (LRV *)pc->data;
+  const PetscScalar one = 1;
+  PetscBLASInt      n, r, ld;
+  PetscReal        *V;
+  const PetscReal  *z;
+  Vec               v, gv;
+
+  PetscFunctionBegin;
+  for (PetscInt i = 0; i < lrv->n; i++) d[i] = lrv->G ? 0 : 1 / lrv->alpha;
+  if (lrv->G) PetscCall(SparseSquares(lrv, d));
+  if (!lrv->r) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscBLASIntCast(lrv->n, &n));
+  PetscCall(PetscBLASIntCast(lrv->r, &r));
+  PetscCall(PetscBLASIntCast(PetscMax(lrv->n, 1), &ld));
+  PetscCall(PetscMalloc1(GramAt(lrv->r, lrv->n, 0), &V));
+  for (PetscInt j = 0; j < lrv->r; j++) {
+    for (PetscInt i = 0; i < lrv->n; i++)
+      V[GramAt(j, lrv->n, i)] = lrv->scale * lrv->W[GramAt(j, lrv->ldw, i)];
+  }
+  if (n && lrv->T) PetscCallBLAS("BLAStrsm", BLAStrsm_("R", "U", "N", "N", &n, &r, &one, lrv->T, &r, V, &ld));
+  PetscCall(VecDuplicate(lrv->y, &gv));
+  for (PetscInt j = 0; j < lrv->r; j++) {
+    PetscCall(VecCreateMPIWithArray(PetscObjectComm((PetscObject)pc), 1, lrv->n, lrv->N,
+                                    V + GramAt(j, lrv->n, 0), &v));
+    PetscCall(SparseTranspose(lrv, v, gv));
+    PetscCall(VecGetArrayRead(gv, &z));
+    for (PetscInt i = 0; i < lrv->n; i++) d[i] -= z[i] * z[i];
+    PetscCall(VecRestoreArrayRead(gv, &z));
+    PetscCall(VecDestroy(&v));
+  }
+  PetscCall(VecDestroy(&gv));
+  PetscCall(PetscFree(V));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramPCLRVGetGrowth(PC pc, GramLRVGrowth *growth)
 {
   const LRV *lrv = (LRV *)pc->data;

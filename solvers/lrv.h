@@ -68,6 +68,18 @@ typedef struct {
 /* Not collective. */
 PetscErrorCode GramPCLRVGetInfo(PC pc, GramLRVInfo *info);
 
+/**
+  GramPCLRVGetInverseDiagonal - The diagonal of M^-1, after PCSetUp().
+
+  Collective.
+
+  @param[out] d [n_local] rows laid out as the operator
+
+  M^-1 = G' G - V V', V = G' W T^-1: sums of squares of the columns of G and of the rows of V. Cost: of r columns of
+  G' products, and N r^2 / 2 operations over all ranks; memory n_local r numbers while it runs.
+**/
+PetscErrorCode GramPCLRVGetInverseDiagonal(PC pc, PetscReal d[]);
+
 /* What growth has come to, to be handed to the PC of a later run before its PCSetUp(): it then makes the same M. Not
    collective. */
 typedef struct {

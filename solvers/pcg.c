@@ -9,7 +9,7 @@
 /* A column at work. */
 typedef struct {
   PetscInt   column; /* of B and X */
-  PetscReal  rz, pw, step, rr;
+  PetscReal  rz, pw, step, rr, form;
   PetscReal *diagonal, *off; /* [capacity] of the Lanczos matrix */
   PetscInt   capacity;
 } Active;
@@ -151,6 +151,37 @@ static PetscErrorCode DirectionsTake(Panels *s)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+PetscErrorCode GramPCGRitz(const GramPCGState *state, PetscReal *least, PetscReal *largest)
+{
+  PetscReal   *d, *e, none = 0;
+  PetscBLASInt rows, one = 1, info;
+
+  PetscFunctionBegin;
+  *least = *largest = NAN;
+  if (!state->it) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscBLASIntCast(state->it, &rows));
+  PetscCall(PetscMalloc2(state->it, &d, state->it, &e));
+  PetscCall(PetscArraycpy(d, state->diagonal, state->it));
+  PetscCall(PetscArraycpy(e, state->off, state->it - 1));
+  PetscCallBLAS("LAPACKsteqr", LAPACKsteqr_("N", &rows, d, e, &none, &one, &none, &info));
+  if (!info) {
+    *least   = d[0];
+    *largest = d[state->it - 1];
+  }
+  PetscCall(PetscFree2(d, e));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static GramPCGState StateOf(const Active *a, PetscInt it)
+{
+  return (GramPCGState){.it       = it,
+                        .norm     = PetscSqrtReal(a->rr),
+                        .rz       = a->rz,
+                        .form     = a->form,
+                        .diagonal = a->diagonal,
+                        .off      = a->off};
+}
+
 /* the columns that the test, or arithmetic, ends */
 static PetscErrorCode Test(Panels *s, PetscInt it, GramPCGTest test, void *ctx, GramPCGColumn columns[],
                            PetscReal rz_before[])
@@ -159,11 +190,12 @@ static PetscErrorCode Test(Panels *s, PetscInt it, GramPCGTest test, void *ctx, 
 
   PetscFunctionBegin;
   for (PetscInt c = s->left - 1; c >= 0; c--) {
-    const Active  *a    = s->active + c;
-    GramPCGColumn *done = columns + a->column;
+    const Active      *a     = s->active + c;
+    const GramPCGState state = StateOf(a, it);
+    GramPCGColumn     *done  = columns + a->column;
 
     done->iterations = it;
-    PetscCall(test(ctx, a->column, it, PetscSqrtReal(a->rr), &done->reason));
+    PetscCall(test(ctx, a->column, &state, &done->reason));
     if (!done->reason && PetscIsInfOrNanReal(a->rr + a->rz)) done->reason = KSP_DIVERGED_NANORINF;
     if (!done->reason && a->rr > 0 && a->rz <= 0) done->reason = KSP_DIVERGED_INDEFINITE_PC;
     if (!done->reason) continue;
@@ -176,28 +208,6 @@ static PetscErrorCode Test(Panels *s, PetscInt it, GramPCGTest test, void *ctx, 
     PetscCall(ViewsDestroy(s));
     if (s->left) PetscCall(ViewsCreate(s));
   }
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
-/* of the symmetric tridiagonal matrix of n Lanczos steps */
-static PetscErrorCode RitzValues(PetscInt n, const Active *a, GramPCGColumn *column)
-{
-  PetscReal   *d, *e, none = 0;
-  PetscBLASInt rows, one = 1, info;
-
-  PetscFunctionBegin;
-  column->eigenvalue_min = column->eigenvalue_max = NAN;
-  if (!n) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(PetscBLASIntCast(n, &rows));
-  PetscCall(PetscMalloc2(n, &d, n, &e));
-  PetscCall(PetscArraycpy(d, a->diagonal, n));
-  PetscCall(PetscArraycpy(e, a->off, n));
-  PetscCallBLAS("LAPACKsteqr", LAPACKsteqr_("N", &rows, d, e, &none, &one, &none, &info));
-  if (!info) {
-    column->eigenvalue_min = d[0];
-    column->eigenvalue_max = d[n - 1];
-  }
-  PetscCall(PetscFree2(d, e));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -239,6 +249,7 @@ static PetscErrorCode Step(Panels *s, Mat A, PetscInt it, const PetscReal beta[]
     if (!(a->pw > 0)) continue;
     PetscCall(LanczosAdd(a, it, step, beta[c]));
     a->step = step;
+    a->form += step * a->rz;
     Add(s->n, step, s->p + GramAt(c, s->n, 0), s->x + GramAt(a->column, s->ldx, 0));
     Add(s->n, -step, w + GramAt(c, ldw, 0), s->r + GramAt(c, s->n, 0));
   }
@@ -349,9 +360,10 @@ PetscErrorCode GramPCG(Mat A, PC pc, Mat B, Mat X, PetscBool from_x, GramPCGDire
   }
   PetscCall(ViewsDestroy(&s));
   for (PetscInt c = 0; c < q; c++) {
-    Active *a = s.active + c;
+    Active            *a     = s.active + c;
+    const GramPCGState state = StateOf(a, columns[a->column].iterations);
 
-    PetscCall(RitzValues(columns[a->column].iterations, a, columns + a->column));
+    PetscCall(GramPCGRitz(&state, &columns[a->column].eigenvalue_min, &columns[a->column].eigenvalue_max));
     PetscCall(PetscFree(a->diagonal));
     PetscCall(PetscFree(a->off));
   }

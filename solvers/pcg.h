@@ -4,9 +4,20 @@
 
 #include <petscksp.h>
 
-/* Called for each column at work with ||b - A x||_2 by the recursion, at it = 0 and after each iteration, when x is in X:
-   a reason other than KSP_CONVERGED_ITERATING ends the column. */
-typedef PetscErrorCode (*GramPCGTest)(void *ctx, PetscInt column, PetscInt it, PetscReal norm,
+/* A column on its way, by the recursion. */
+typedef struct {
+  PetscInt         it;             /* iterations */
+  PetscReal        norm, rz;       /* ||r||_2, r'M^-1 r of r = b - A x */
+  PetscReal        form;           /* (x - x_0)'A (x - x_0); from x_0 = 0 also b'x */
+  const PetscReal *diagonal, *off; /* [it], [it - 1] of the tridiagonal matrix of Lanczos */
+} GramPCGState;
+
+/* Least and largest eigenvalue of that matrix, within those of M^-1 A; NaN without iterations. Not collective. */
+PetscErrorCode GramPCGRitz(const GramPCGState *state, PetscReal *least, PetscReal *largest);
+
+/* Called for each column at work, at it = 0 and after each iteration, when x is in X: a reason other than
+   KSP_CONVERGED_ITERATING ends the column. */
+typedef PetscErrorCode (*GramPCGTest)(void *ctx, PetscInt column, const GramPCGState *state,
                                       KSPConvergedReason *reason);
 
 /* What became of a column. */

@@ -5,11 +5,13 @@
 #include "krylov.h"
 #include "lrv.h"
 #include "memory.h"
+#include "pcg.h"
 #include "residual.h"
 #include "solve.h"
 #include "tail.h"
 
-#define REFINEMENTS 3 /* of a direct solution */
+#define REFINEMENTS  3    /* of a direct solution */
+#define INVERSE_MOST 5000 /* iterations of a column of the inverse */
 
 /* largest over the columns of norm[r] / scale[r] */
 static PetscReal LargestRatio(PetscInt q, const PetscReal *norm, const PetscReal *scale)
@@ -23,37 +25,45 @@ static PetscReal LargestRatio(PetscInt q, const PetscReal *norm, const PetscReal
   return largest;
 }
 
+struct _p_GramSolver {
+  GramSolveMethod method;
+  GramKernel      kernel;
+  Mat             A, A_true; /* borrowed */
+  GramTail        tail;      /* NULL without one; then B is A, and B_true A_true */
+  Mat             B, B_true;
+  KSP             ksp;
+  GramDirect      direct; /* NULL before it is needed */
+  PetscBool       spd;    /* there is a factor */
+  PetscReal       least;  /* Ritz value of M^-1 B seen by GramSolverInverse() */
+};
+
+static PetscErrorCode Factor(GramSolver s)
+{
+  PetscFunctionBegin;
+  if (!s->direct) PetscCall(GramDirectCreate(s->B, &s->direct, &s->spd));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* Cholesky, then x += A^-1 (y - A x) while that halves the residual. */
-static PetscErrorCode SolveDirect(Mat A, GramResidual *residual, Mat Y, Mat C, PetscInt q, GramReport *report)
+static PetscErrorCode SolveDirect(GramSolver s, GramResidual *residual, Mat Y, Mat C, PetscInt q,
+                                  GramReport *report)
 {
   PetscReal *r_before, *x_before, before = PETSC_INFINITY, now;
-  GramDirect direct;
-  PetscBool  spd;
   Mat        R, C_before;
 
   PetscFunctionBegin;
   PetscCall(PetscMalloc1(REFINEMENTS + 2, &report->history));
   report->history[report->n_history++] = 1; /* x = 0 */
   PetscCall(PetscTimeSubtract(&report->setup_seconds));
-  PetscCall(GramDirectCreate(A, &direct, &spd));
+  PetscCall(Factor(s));
   PetscCall(PetscTimeAdd(&report->setup_seconds));
-  if (!spd) PetscCall(PetscStrncpy(report->reason, "indefinite", sizeof report->reason));
+  if (!s->spd) PetscCall(PetscStrncpy(report->reason, "indefinite", sizeof report->reason));
   PetscCall(PetscMalloc2(q, &r_before, q, &x_before));
   PetscCall(MatDuplicate(Y, MAT_COPY_VALUES, &R));
   PetscCall(MatDuplicate(Y, MAT_DO_NOT_COPY_VALUES, &C_before));
-  for (PetscInt step = 0; spd && step <= REFINEMENTS; step++) {
-    for (PetscInt r = 0; r < q; r++) {
-      Vec res, d, x;
-
-      PetscCall(MatDenseGetColumnVecRead(R, r, &res));
-      PetscCall(VecDuplicate(res, &d));
-      PetscCall(GramDirectSolve(direct, res, d));
-      PetscCall(MatDenseGetColumnVec(C, r, &x));
-      PetscCall(VecAXPY(x, 1, d)); /* x += A^-1 r */
-      PetscCall(MatDenseRestoreColumnVec(C, r, &x));
-      PetscCall(VecDestroy(&d));
-      PetscCall(MatDenseRestoreColumnVecRead(R, r, &res));
-    }
+  for (PetscInt step = 0; s->spd && step <= REFINEMENTS; step++) {
+    PetscCall(GramDirectSolve(s->direct, R, R));
+    PetscCall(MatAXPY(C, 1, R, SAME_NONZERO_PATTERN)); /* x += A^-1 r */
     PetscCall(GramResidualUpdate(residual, q, NULL, Y, C, R));
     now                                  = LargestRatio(q, residual->r, residual->b);
     report->history[report->n_history++] = now;
@@ -71,7 +81,6 @@ static PetscErrorCode SolveDirect(Mat A, GramResidual *residual, Mat Y, Mat C, P
   PetscCall(MatDestroy(&R));
   PetscCall(MatDestroy(&C_before));
   PetscCall(PetscFree2(r_before, x_before));
-  PetscCall(GramDirectDestroy(&direct));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -189,7 +198,7 @@ static PetscErrorCode KrylovBytes(MPI_Comm comm, const GramKernel *kernel, Petsc
   PetscCall(PetscStrncpy(type, schedule.reproducible ? PCNONE : "lrv", sizeof type));
   PetscCall(PetscOptionsGetString(NULL, NULL, "-pc_type", type, sizeof type, NULL));
   PetscCall(PetscStrcmp(type, "lrv", &lrv));
-  *bytes = 8.0 * 11 * PetscMin(q, GRAM_PANEL) * (PetscLogDouble)n / ranks;
+  *bytes = 8.0 * 11 * PetscMin(q, GRAM_PANEL) * (PetscLogDouble)n * GramKernelNumbers(kernel) / ranks;
   if (!lrv) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(GramPCLRVBytes(comm, kernel, n, &pc));
   *bytes += pc;
@@ -209,18 +218,21 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramK
   PetscInt        matrices;
 
   PetscFunctionBegin;
-  PetscCall(MethodFromOptions(comm, n, &method));
+  PetscCall(MethodFromOptions(comm, n * numbers, &method));
   PetscCallMPI(MPI_Comm_size(comm, &ranks));
   PetscCall(GramScheduleFromOptions(comm, &schedule));
   PetscCall(GramBackendGetInfo(backend, NULL, &device, &precision));
   matrices = schedule.tolerance > 0 || precision != GRAM_DOUBLE ? 2 : 1;
   /* on every rank: the matrix with panels for q + 1 columns (GRAM_PANEL at most), and the true one where that is
-     another; spread: points, the sort, values, coefficients and work vectors */
+     another; spread: points, the sort, values, coefficients and work vectors; on every rank the rows of a tail */
   bytes = matrices * (GramScheduleBytes(&schedule, kernel, n, q + 1) +
                       GramBackendHostBytes(backend, n, dim, (q + 1) * numbers)) +
-          8.0 * (PetscLogDouble)n * (8.0 * dim + 8.0 * q + 8.0) / ranks;
-  if (m) bytes += PredictBytes(n, m, dim, q, ranks) + GramBackendHostBytes(backend, n + m / ranks, dim, q);
-  if (method == GRAM_SOLVE_DIRECT) bytes += DirectBytes(n, ranks);
+          8.0 * (PetscLogDouble)n * (8.0 * dim + 8.0 * q * numbers + 8.0) / ranks +
+          16.0 * GramPolynomialSize(kernel->tail_degree, dim) * (PetscLogDouble)n * numbers;
+  if (m)
+    bytes += PredictBytes(n, m, dim, q * numbers, ranks) +
+             GramBackendHostBytes(backend, n + m / ranks, dim, q * numbers);
+  if (method == GRAM_SOLVE_DIRECT) bytes += DirectBytes(n * numbers, ranks);
   else PetscCall(KrylovBytes(comm, kernel, n, q, &krylov));
   bytes += krylov;
   PetscCall(GramMemoryCheck(comm, n, bytes, method == GRAM_SOLVE_DIRECT ? "direct" : "iterative", peak, line,
@@ -332,69 +344,106 @@ static PetscErrorCode CloseTail(GramTail tail, Mat A_true, Mat Y, Mat C, GramRes
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* B X = R for the columns of R, to a residual that is small beside b */
-static PetscErrorCode SolveColumns(Mat B, Mat B_true, Mat R, const PetscReal scale[],
-                                   const GramSolveControl *control, Mat X, GramResidual *residual,
-                                   PetscReal goal[], PetscReal *rtol, GramReport *report)
+PetscErrorCode GramSolverCreate(Mat A, Mat A_true, GramSolver *solver)
 {
-  PetscReal     atol;
-  GramPrecision precision;
-  KSP           ksp;
+  PetscInt   n;
+  GramSolver s;
 
   PetscFunctionBegin;
-  PetscCall(GramMatGetPrecision(B, &precision));
-  PetscCall(GramKrylovCreate(B, &ksp));
-  if (report->method == GRAM_SOLVE_ITERATIVE) PetscCall(GramKrylovCheck(ksp));
-  PetscCall(KSPGetTolerances(ksp, rtol, &atol, NULL, NULL));
-  PetscCall(GramMatMatchPanel(B, R));
-  PetscCall(GramMatMatchPanel(B, X));
-  for (PetscInt c = 0; c < residual->q; c++) goal[c] = PetscMax(*rtol * residual->b[c], atol * scale[c]);
-  if (report->method == GRAM_SOLVE_DIRECT) PetscCall(SolveDirect(B, residual, R, X, residual->q, report));
-  else
-    PetscCall(GramKrylovSolve(ksp, (PetscBool)(B != B_true && precision != GRAM_SINGLE), R, goal, control, X,
-                              residual, report));
-  PetscCall(KSPDestroy(&ksp));
+  PetscCall(PetscNew(&s));
+  s->A = s->B = A;
+  s->A_true = s->B_true = A_true;
+  PetscCall(GramMatGetKernel(A, &s->kernel));
+  PetscCall(MatGetSize(A, &n, NULL));
+  PetscCall(MethodFromOptions(PetscObjectComm((PetscObject)A), n, &s->method));
+  if (s->kernel.tail_degree >= 0) {
+    PetscCall(GramTailCreate(A_true, &s->tail));
+    PetscCall(GramTailReduce(s->tail, A, &s->B));
+    if (A != A_true) PetscCall(GramTailReduce(s->tail, A_true, &s->B_true));
+    else s->B_true = s->B;
+  }
+  PetscCall(GramKrylovCreate(s->B, &s->ksp));
+  if (s->method == GRAM_SOLVE_ITERATIVE) PetscCall(GramKrylovCheck(s->ksp));
+  *solver = s;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, const GramSolveControl *control, Mat *C,
-                         GramReport *report)
+PetscErrorCode GramSolverDestroy(GramSolver *solver)
 {
-  PetscReal    rtol, *scale, *goal; /* of each column */
-  PetscInt     n, q;
-  GramKernel   kernel;
-  GramResidual residual;
-  GramTail     tail = NULL;
-  Mat          R; /* Y, its columns scaled, without what the tail takes */
-  Mat          B = A, B_true = A_true;
+  GramSolver s = *solver;
 
   PetscFunctionBegin;
-  *report =
-      (GramReport){.exact_from = -1, .numerical_rank = -1, .eigenvalue_min = NAN, .eigenvalue_max = NAN};
-  PetscCall(GramMatGetKernel(A, &kernel));
-  PetscCall(MatGetSize(Y, &n, &q));
-  PetscCall(MethodFromOptions(PetscObjectComm((PetscObject)A), n, &report->method));
+  if (!s) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramDirectDestroy(&s->direct));
+  PetscCall(KSPDestroy(&s->ksp));
+  if (s->B_true != s->B && s->tail) PetscCall(MatDestroy(&s->B_true));
+  if (s->tail) PetscCall(MatDestroy(&s->B));
+  PetscCall(GramTailDestroy(&s->tail));
+  PetscCall(PetscFree(*solver));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramSolverGetReduced(GramSolver s, GramTail *tail, Mat *B)
+{
+  PetscFunctionBegin;
+  *tail = s->tail;
+  *B    = s->B_true;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramSolverGetMethod(GramSolver s, GramSolveMethod *method)
+{
+  PetscFunctionBegin;
+  *method = s->method;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramSolverGetPC(GramSolver s, PC *pc)
+{
+  PetscFunctionBegin;
+  PetscCall(KSPGetPC(s->ksp, pc));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramSolverSolve(GramSolver s, Mat Y, const GramSolveControl *control, Mat *C,
+                               GramReport *report)
+{
+  PetscReal     rtol, atol, *scale, *goal; /* of each column */
+  PetscInt      q;
+  GramPrecision precision;
+  GramResidual  residual;
+  Mat           R; /* Y, its columns scaled, without what the tail takes */
+
+  PetscFunctionBegin;
+  *report = (GramReport){.method         = s->method,
+                         .exact_from     = -1,
+                         .numerical_rank = -1,
+                         .eigenvalue_min = NAN,
+                         .eigenvalue_max = NAN};
+  PetscCall(MatGetSize(Y, NULL, &q));
   PetscCall(PetscMalloc2(q, &scale, q, &goal));
   PetscCall(ColumnScales(Y, q, scale));
   PetscCall(ScaleColumns(Y, q, scale, PETSC_FALSE));
   PetscCall(MatDuplicate(Y, MAT_COPY_VALUES, &R));
   PetscCall(MatDuplicate(Y, MAT_DO_NOT_COPY_VALUES, C));
   PetscCall(MatZeroEntries(*C));
+  PetscCall(GramMatMatchPanel(s->A, R));
+  PetscCall(GramMatMatchPanel(s->A, *C));
 
   PetscCall(PetscTimeSubtract(&report->solve_seconds));
-  report->n_tail = GramTailSize(kernel.tail_degree, kernel.dim);
-  if (report->n_tail) {
-    PetscCall(GramTailCreate(A_true, &tail));
-    PetscCall(GramTailReduce(tail, A, &B));
-    if (A != A_true) PetscCall(GramTailReduce(tail, A_true, &B_true));
-    else B_true = B;
-    PetscCall(GramTailProject(tail, R));
-  }
-  PetscCall(GramResidualCreate(B_true, Y, &residual));
-  for (PetscInt c = 0; c < q && tail; c++) PetscCall(ColumnNorm(R, c, residual.r + c));
-  PetscCall(SolveColumns(B, B_true, R, scale, control, *C, &residual, goal, &rtol, report));
+  report->n_tail = GramPolynomialSize(s->kernel.tail_degree, s->kernel.dim);
+  if (s->tail) PetscCall(GramTailProject(s->tail, R));
+  PetscCall(GramResidualCreate(s->B_true, Y, &residual));
+  for (PetscInt c = 0; c < q && s->tail; c++) PetscCall(ColumnNorm(R, c, residual.r + c));
+  PetscCall(GramMatGetPrecision(s->B, &precision));
+  PetscCall(KSPGetTolerances(s->ksp, &rtol, &atol, NULL, NULL));
+  for (PetscInt c = 0; c < q; c++) goal[c] = PetscMax(rtol * residual.b[c], atol * scale[c]);
+  if (s->method == GRAM_SOLVE_DIRECT) PetscCall(SolveDirect(s, &residual, R, *C, q, report));
+  else
+    PetscCall(GramKrylovSolve(s->ksp, (PetscBool)(s->B != s->B_true && precision != GRAM_SINGLE), R, goal,
+                              control, *C, &residual, report));
   if (!report->stopped) {
-    if (tail) PetscCall(CloseTail(tail, A_true, Y, *C, &residual, report));
+    if (s->tail) PetscCall(CloseTail(s->tail, s->A_true, Y, *C, &residual, report));
     PetscCall(Certify(&residual, rtol, goal, report));
   }
   PetscCall(PetscTimeAdd(&report->solve_seconds));
@@ -403,13 +452,108 @@ PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, const GramSolveControl *contr
   PetscCall(ScaleColumns(*C, q, scale, PETSC_TRUE));
   PetscCall(ScaleColumns(Y, q, scale, PETSC_TRUE));
   for (PetscInt k = 0; k < report->n_tail * q && report->tail; k++) report->tail[k] /= scale[k % q];
-  PetscCall(PairsPerSecond(A, A_true, &report->pairs_per_second));
-  if (B_true != B && tail) PetscCall(MatDestroy(&B_true));
-  if (tail) PetscCall(MatDestroy(&B));
-  PetscCall(GramTailDestroy(&tail));
+  PetscCall(PairsPerSecond(s->A, s->A_true, &report->pairs_per_second));
   PetscCall(MatDestroy(&R));
   PetscCall(GramResidualClear(&residual));
   PetscCall(PetscFree2(scale, goal));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, const GramSolveControl *control, Mat *C,
+                         GramReport *report)
+{
+  GramSolver solver;
+
+  PetscFunctionBegin;
+  PetscCall(GramSolverCreate(A, A_true, &solver));
+  PetscCall(GramSolverSolve(solver, Y, control, C, report));
+  PetscCall(GramSolverDestroy(&solver));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* ---- quadratic forms of the inverse */
+
+typedef struct {
+  GramSolver      solver;
+  GramInverseTest test;
+  void           *ctx;
+  PetscReal      *bounds; /* [q] the last ones */
+} Inverse;
+
+static PetscErrorCode TestInverse(void *ctx, PetscInt column, const GramPCGState *state,
+                                  KSPConvergedReason *reason)
+{
+  Inverse  *inverse = (Inverse *)ctx;
+  PetscReal least, largest;
+  PetscBool done = PETSC_FALSE;
+
+  PetscFunctionBegin;
+  PetscCall(GramPCGRitz(state, &least, &largest));
+  if (least > 0) inverse->solver->least = PetscMin(inverse->solver->least, least);
+  inverse->bounds[column] = state->rz / inverse->solver->least;
+  if (PetscIsInfOrNanReal(state->rz)) *reason = KSP_DIVERGED_NANORINF;
+  else if (state->it >= INVERSE_MOST) *reason = KSP_DIVERGED_ITS;
+  else if (state->rz <= PetscSqr(PETSC_MACHINE_EPSILON) * state->form) done = PETSC_TRUE;
+  else if (inverse->test && state->it > 0)
+    PetscCall(inverse->test(inverse->ctx, column, state->form, inverse->bounds[column], &done));
+  if (done) *reason = KSP_CONVERGED_RTOL;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* [q] sums over the columns */
+static PetscErrorCode ColumnDots(Mat X, Mat Y, PetscReal dots[])
+{
+  PetscInt q;
+
+  PetscFunctionBegin;
+  PetscCall(MatGetSize(X, NULL, &q));
+  for (PetscInt c = 0; c < q; c++) {
+    Vec x, y;
+
+    PetscCall(MatDenseGetColumnVecRead(X, c, &x));
+    PetscCall(MatDenseGetColumnVecRead(Y, c, &y));
+    PetscCall(VecDot(x, y, dots + c));
+    PetscCall(MatDenseRestoreColumnVecRead(Y, c, &y));
+    PetscCall(MatDenseRestoreColumnVecRead(X, c, &x));
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramSolverInverse(GramSolver s, Mat G, GramInverseTest test, void *ctx, Mat X,
+                                 PetscReal forms[], PetscReal errors[])
+{
+  Inverse       inverse = {.solver = s, .test = test, .ctx = ctx, .bounds = errors};
+  GramPCGColumn columns[GRAM_PANEL];
+  PetscInt      q, products;
+  PetscReal    *dots;
+  Mat           BX;
+  PC            pc;
+
+  PetscFunctionBegin;
+  PetscCall(MatGetSize(G, NULL, &q));
+  PetscCheck(s->method == GRAM_SOLVE_DIRECT || q <= GRAM_PANEL, PetscObjectComm((PetscObject)G),
+             PETSC_ERR_ARG_SIZ, "%" PetscInt_FMT " columns, more than %d", q, GRAM_PANEL);
+  PetscCall(PetscArrayzero(errors, q));
+  if (s->method == GRAM_SOLVE_DIRECT) {
+    PetscCall(Factor(s));
+    GramCheckInput(s->spd, PetscObjectComm((PetscObject)G),
+                   "ridge.alpha: %.6g leaves the matrix numerically singular, and its inverse is asked for",
+                   (double)s->kernel.alpha);
+    PetscCall(GramDirectSolve(s->direct, G, X));
+    PetscCall(ColumnDots(G, X, forms));
+    PetscFunctionReturn(PETSC_SUCCESS);
+  }
+  if (!(s->least > 0)) s->least = 1;
+  PetscCall(KSPSetUp(s->ksp));
+  PetscCall(KSPGetPC(s->ksp, &pc));
+  PetscCall(GramPCG(s->B_true, pc, G, X, PETSC_FALSE, NULL, TestInverse, &inverse, columns, &products));
+  PetscCall(PetscMalloc1(q, &dots));
+  PetscCall(MatMatMult(s->B_true, X, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &BX));
+  PetscCall(ColumnDots(G, X, forms));
+  PetscCall(ColumnDots(BX, X, dots));
+  for (PetscInt c = 0; c < q; c++) forms[c] = 2 * forms[c] - dots[c];
+  PetscCall(MatDestroy(&BX));
+  PetscCall(PetscFree(dots));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -5,6 +5,7 @@
 
 #include "gram_mat.h"
 #include "lrv.h"
+#include "tail.h"
 
 /* Where an iterative solve is, for another run to go on from; on any number of ranks, once rows are where they are there. */
 typedef struct {
@@ -39,7 +40,7 @@ typedef struct {
   GramSolveMethod method; /* iterative or direct */
   PetscBool       converged;
   PetscBool       stopped;           /* by GRAM_STOP */
-  char            reason[32];        /* see GramSolve() */
+  char            reason[32];        /* see GramSolverSolve() */
   PetscInt        iterations;        /* products of all Krylov attempts over all columns; direct: 0 */
   PetscReal       relative_residual; /* largest over columns of ||b - A x||_2 / ||b||_2 */
   PetscReal       backward_error;    /* largest of ||b - A x||_2 / (||A||_1 ||x||_2 + ||b||_2) */
@@ -71,14 +72,57 @@ typedef struct {
 PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, GramBackend backend, Mat A,
                                       GramBackend *exact, Mat *A_true);
 
+/* A system made ready to be solved, several times if need be: its tail, its Krylov method with the preconditioner, its
+   dense factor. */
+typedef struct _p_GramSolver *GramSolver;
+
 /**
-  GramSolve - Solve A C = Y; where the kernel has a tail, [A, P; P' 0] [C; tail] = [Y; 0] (tail.h).
+  GramSolverCreate - Choose a method for A, as GramSolverSolve() says, and eliminate the tail.
+
+  Collective on A. Reads all options; sets up neither preconditioner nor factor.
+
+  @param[in]  A      from GramMatCreate() with a backend of any precision
+  @param[in]  A_true from GramTrueOperatorCreate(), for residuals; not NULL; both borrowed
+  @param[out] solver free with GramSolverDestroy(), before A and A_true
+
+  Errors: those of GramSolverSolve(); of GramTailCreate().
+**/
+PetscErrorCode GramSolverCreate(Mat A, Mat A_true, GramSolver *solver);
+PetscErrorCode GramSolverDestroy(GramSolver *solver);
+
+/* tail: NULL without one; B: the true operator, or with a tail its reduced one; both owned by solver. Not collective. */
+PetscErrorCode GramSolverGetReduced(GramSolver solver, GramTail *tail, Mat *B);
+PetscErrorCode GramSolverGetMethod(GramSolver solver, GramSolveMethod *method);
+PetscErrorCode GramSolverGetPC(GramSolver solver, PC *pc); /* of the Krylov method; owned by solver */
+
+/* Called for each column at work of GramSolverInverse() when x has changed, with what is known of its error:
+   g'B^-1 g - g'x = (b - B x)'B^-1 (b - B x) >= 0 is below bound, g'x itself is form. Set done. */
+typedef PetscErrorCode (*GramInverseTest)(void *ctx, PetscInt column, PetscReal form, PetscReal bound,
+                                          PetscBool *done);
+
+/**
+  GramSolverInverse - B X = G for a panel, to what test asks of the quadratic forms g'B^-1 g.
+
+  Collective.
+
+  @param[in]  G     N x q MATDENSE laid out as A; q at most GRAM_PANEL unless direct; zero in the special rows of a tail
+  @param[in]  test  with ctx, the same on all ranks; NULL: to the rounding
+  @param[out] X     N x q MATDENSE; its entries are overwritten
+  @param[out] forms [q] 2 g'x - x'B x, from below: g'B^-1 g less the second order of the error of x
+  @param[out] errors [q] bound of what is missing, 0 for a dense factor
+
+  direct: by the factor. iterative: conjugate gradients with the preconditioner and the true operator, whatever
+  -ksp_type; the bound is r'M^-1 r over the least Ritz value of M^-1 B seen so far in the column, not below that of others.
+**/
+PetscErrorCode GramSolverInverse(GramSolver solver, Mat G, GramInverseTest test, void *ctx, Mat X,
+                                 PetscReal forms[], PetscReal errors[]);
+
+/**
+  GramSolverSolve - Solve A C = Y; where the kernel has a tail, [A, P; P' 0] [C; tail] = [Y; 0] (tail.h).
 
   Collective on A.
 
-  @param[in]  A      from GramMatCreate() with a backend of any precision
-  @param[in]  A_true from GramTrueOperatorCreate(), for residuals; not NULL
-  @param[in]  Y      N x q MATDENSE, rows laid out as A
+  @param[in]  Y      N x q MATDENSE, rows laid out as A; scaled by powers of 2 meanwhile
   @param[in]  control  NULL, or who may have an iterative solve saved or stopped, and what it goes on from
   @param[out] C      N x q MATDENSE; free with MatDestroy()
   @param[out] report free its tail and history with GramReportClear()
@@ -128,11 +172,15 @@ PetscErrorCode GramTrueOperatorCreate(GramPoints X, const GramKernel *kernel, Gr
   Errors: GRAM_ERR_INPUT for an unknown method, and for a KSP that watches no norm; GRAM_ERR_RESOURCE when several
   ranks want a direct solve from a PETSc without ScaLAPACK.
 **/
+PetscErrorCode GramSolverSolve(GramSolver solver, Mat Y, const GramSolveControl *control, Mat *C,
+                               GramReport *report);
+
+/* The three of them, for one solve. */
 PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, const GramSolveControl *control, Mat *C,
                          GramReport *report);
 
 /**
-  GramSolveEstimate - The method GramSolve() will take for n points and the memory it needs, with a prediction at m
+  GramSolveEstimate - The method GramSolverCreate() will take for n points and the memory it needs, with a prediction at m
   targets; refused when a node, or a device that evaluates the products, has less.
 
   Collective. peak, line: of GramMemoryCheck(), with "direct" or "iterative".

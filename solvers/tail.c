@@ -26,36 +26,14 @@ struct _p_GramTail {
 
 /* ---- monomials */
 
-void GramTailMonomials(PetscInt degree, PetscInt dim, const PetscReal x[], PetscReal p[])
-{
-  PetscInt k = 0;
-
-  if (degree >= 0) p[k++] = 1;
-  for (PetscInt i = 0; i < dim && degree >= 1; i++) p[k++] = x[i];
-  for (PetscInt i = 0; i < dim && degree >= 2; i++) {
-    for (PetscInt j = i; j < dim; j++) p[k++] = x[i] * x[j];
-  }
-}
-
-void GramTailGradient(PetscInt degree, PetscInt dim, PetscInt c, const PetscReal x[], PetscReal p[])
-{
-  PetscInt k = 0;
-
-  if (degree >= 0) p[k++] = 0;
-  for (PetscInt i = 0; i < dim && degree >= 1; i++) p[k++] = i == c;
-  for (PetscInt i = 0; i < dim && degree >= 2; i++) {
-    for (PetscInt j = i; j < dim; j++) p[k++] = (i == c ? x[j] : 0) + (j == c ? x[i] : 0);
-  }
-}
-
 /* row part of P at a point, in coordinates about the centre, gradients included */
 static void Row(const struct _p_GramTail *t, PetscInt part, const PetscReal x[], PetscReal p[])
 {
   PetscReal u[GRAM_MAX_DIM];
 
   for (PetscInt c = 0; c < t->kernel.dim; c++) u[c] = (x[c] - t->centre[c]) / t->width[c];
-  if (part) GramTailGradient(t->kernel.tail_degree, t->kernel.dim, part - 1, u, p);
-  else GramTailMonomials(t->kernel.tail_degree, t->kernel.dim, u, p);
+  if (part) GramPolynomialDerivatives(t->kernel.tail_degree, t->kernel.dim, part - 1, u, p);
+  else GramPolynomialValues(t->kernel.tail_degree, t->kernel.dim, u, p);
 }
 
 /* d / d u to d / d x */
@@ -224,7 +202,7 @@ PetscErrorCode GramTailCreate(Mat A, GramTail *tail)
   PetscCall(MatGetSize(A, &t->N, NULL));
   PetscCall(MatGetOwnershipRange(A, &t->start, &end));
   t->n = end - t->start;
-  t->m = GramTailSize(t->kernel.tail_degree, t->kernel.dim);
+  t->m = GramPolynomialSize(t->kernel.tail_degree, t->kernel.dim);
   PetscCheck(t->m > 0, t->comm, PETSC_ERR_ARG_WRONG, "the kernel has no tail");
   PetscCall(PetscMalloc5(t->m, &t->special, GramAt(t->N, 2 * t->m, 0), &t->rows, GramAt(t->m, t->m, 0), &t->P,
                          GramAt(t->m, t->m, 0), &t->LU, t->m, &t->pivots));
@@ -354,6 +332,32 @@ static PetscErrorCode OnPanel(GramTail t, Mat Y,
   PetscCall(MatDenseGetArray(Y, &y));
   PetscCall((*f)(t, q, y, ld));
   PetscCall(MatDenseRestoreArray(Y, &y));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramTailGetSpecial(GramTail t, PetscInt *m, const PetscInt **rows)
+{
+  PetscFunctionBegin;
+  *m    = t->m;
+  *rows = t->special;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode ZeroSpecial(GramTail t, PetscInt q, PetscReal *y, PetscInt ldy)
+{
+  PetscFunctionBegin;
+  for (PetscInt k = 0; k < t->m; k++) {
+    const PetscInt i = t->special[k] - t->start;
+
+    for (PetscInt c = 0; c < q && i >= 0 && i < t->n; c++) y[GramAt(c, ldy, i)] = 0;
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramTailZeroSpecial(GramTail t, Mat Y)
+{
+  PetscFunctionBegin;
+  PetscCall(OnPanel(t, Y, ZeroSpecial));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -4,6 +4,7 @@
 #include <petscmat.h>
 
 #include "gram_mat.h"
+#include "polynomial.h"
 
 /*
       [ A   P ] [ a ]   [ y ]
@@ -32,16 +33,6 @@
 */
 typedef struct _p_GramTail *GramTail;
 
-/* m for a degree of -1 (0), 0, 1, 2 in dim coordinates. */
-static inline PetscInt GramTailSize(PetscInt degree, PetscInt dim)
-{
-  return degree < 0 ? 0 : degree == 0 ? 1 : degree == 1 ? 1 + dim : 1 + dim + dim * (dim + 1) / 2;
-}
-
-/* p [m] = 1, x_1 ... x_d, x_1 x_1, x_1 x_2 ... x_d x_d at x [dim]; gradient: d p / d x_c [m]. Not collective. */
-void GramTailMonomials(PetscInt degree, PetscInt dim, const PetscReal x[], PetscReal p[]);
-void GramTailGradient(PetscInt degree, PetscInt dim, PetscInt c, const PetscReal x[], PetscReal p[]);
-
 /**
   GramTailCreate - Choose the special rows, for the tail_degree of A's kernel.
 
@@ -67,6 +58,12 @@ PetscErrorCode GramTailDestroy(GramTail *tail);
   Cost of a product: that of A, 4 N m operations, and two allreduces of m numbers a column.
 **/
 PetscErrorCode GramTailReduce(GramTail tail, Mat A, Mat *B);
+
+/* S: m rows of A, the same on all ranks, owned by tail. Not collective. */
+PetscErrorCode GramTailGetSpecial(GramTail tail, PetscInt *m, const PetscInt **rows);
+
+/* The rows S of Y = 0. Collective. */
+PetscErrorCode GramTailZeroSpecial(GramTail tail, Mat Y);
 
 /* Y = Z' Y, in place: N x q MATDENSE laid out as A. Collective. */
 PetscErrorCode GramTailProject(GramTail tail, Mat Y);

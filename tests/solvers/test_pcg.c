@@ -12,18 +12,18 @@ typedef struct {
   PetscInt  calls[Q], stop; /* stop: after so many iterations, of any column */
 } Watch;
 
-static PetscErrorCode Test(void *ctx, PetscInt column, PetscInt it, PetscReal norm,
+static PetscErrorCode Test(void *ctx, PetscInt column, const GramPCGState *state,
                            KSPConvergedReason *reason)
 {
   Watch *w = (Watch *)ctx;
 
   PetscFunctionBegin;
-  CHECK(it == w->calls[column], "column %d: test %d at iteration %d", (int)column, (int)w->calls[column],
-        (int)it);
+  CHECK(state->it == w->calls[column], "column %d: test %d at iteration %d", (int)column, (int)w->calls[column],
+        (int)state->it);
   w->calls[column]++;
-  w->last[column] = norm;
-  if (norm <= w->goal[column]) *reason = KSP_CONVERGED_RTOL;
-  else if (it >= w->stop) *reason = KSP_DIVERGED_ITS;
+  w->last[column] = state->norm;
+  if (state->norm <= w->goal[column]) *reason = KSP_CONVERGED_RTOL;
+  else if (state->it >= w->stop) *reason = KSP_DIVERGED_ITS;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
