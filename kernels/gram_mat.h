@@ -72,7 +72,8 @@ PetscErrorCode GramCrossDeviceBytes(MPI_Comm comm, GramBackend backend, PetscInt
   may live on the device of the backend.
 
   -product_symmetric (auto, true, false): evaluate each pair once and use it twice. The curve is cut into nb blocks
-  of about 1024 points, and block I takes the column blocks I, I + 1, ... I + nb/2 (mod nb), the cyclic cover.
+  of at most 1024 points, as many on each rank, and block I takes the column blocks I, I + 1, ... I + nb/2 (mod nb),
+  the cyclic cover.
 
   -product_grid (auto, 1d, 2d, or pr,pc): ranks form a grid, rank = r pc + c. R is what the ranks of a row of the grid
   own together, a stretch of the curve of about N / pr points; C what those of a column own, a piece of N / size points
@@ -87,7 +88,7 @@ PetscErrorCode GramCrossDeviceBytes(MPI_Comm comm, GramBackend backend, PetscInt
 
   Without the cover that is all of R x C; with it, the arc of nb/2 blocks that I takes meets C equally often
   for all I together, since C repeats after nb / pr blocks and R is that long. Every rank evaluates N^2 / size pairs,
-  N^2 / (2 size) with the cover, but for the granularity of blocks. auto = 1d is size x 1: C is everything, R this
+  N^2 / (2 size) with the cover, but for what a point more or less of its own makes. auto = 1d is size x 1: C is everything, R this
   rank's own rows; 2d is the grid nearest to a square, pr >= pc.
 
   Bytes received per rank and product, n_local = N / size its rows, q columns at once:

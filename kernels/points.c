@@ -388,15 +388,17 @@ PetscErrorCode GramPointsGetBlocks(GramPoints p, PetscInt block_size, PetscInt *
   const PetscBool whole = (PetscBool)(p->block > 1 && p->block % block_size == 0);
   PetscMPIInt     ranks;
   const PetscInt *ranges;
-  PetscInt        b = 0;
+  PetscInt        b = 0, each;
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_size(p->comm, &ranks));
   PetscCall(PetscLayoutGetRanges(p->layout, &ranges));
-  PetscCall(PetscMalloc1(p->n / block_size + 2 * (PetscInt)ranks + 1, offsets));
+  PetscCall(PetscMalloc1(p->n / block_size + 3 * (PetscInt)ranks + 1, offsets));
   PetscCall(PetscMalloc1(ranks + 1, first));
+  each = (ranges[1] + 2 * block_size - 1) / (2 * block_size) * 2; /* the first rank owns as many as any */
   for (PetscMPIInt r = 0; r < ranks; r++) {
-    const PetscInt n = ranges[r + 1] - ranges[r], blocks = (n + block_size - 1) / block_size;
+    const PetscInt n      = ranges[r + 1] - ranges[r],
+                   blocks = whole ? (n + block_size - 1) / block_size : PetscMin(n, each);
 
     (*first)[r] = b;
     for (PetscInt i = 0; i < blocks; i++)

@@ -58,8 +58,10 @@ PetscErrorCode GramPointsAllGather(GramPoints points, const PetscReal *scale, Pe
 /**
   GramPointsGetBlocks - Cut the curve into blocks of about block_size points that never straddle ranks.
 
-  Not collective (every rank computes the same table). Where ranks own whole blocks of a multiple of block_size
-  points, blocks begin at the multiples of block_size: the same table at any number of ranks.
+  Not collective (every rank computes the same table). All ranks get the same even number of blocks, of at most
+  block_size points (ranks of fewer points than that a block a point): a schedule that counts blocks is balanced. Where
+  ranks own whole blocks of a multiple of block_size points, blocks begin at the multiples of block_size instead: the
+  same table at any number of ranks.
 
   @param[out] n_blocks blocks in all, >= 1 when n > 0
   @param[out] offsets  [n_blocks + 1] first point of each block; free with PetscFree()

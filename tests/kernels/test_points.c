@@ -95,6 +95,9 @@ static PetscErrorCode Blocks(MPI_Comm comm, PetscInt n)
   CHECK(offsets[0] == 0 && offsets[n_blocks] == n, "blocks do not cover the points");
   CHECK(offsets[first[rank]] == start && offsets[first[rank + 1]] == start + n_local,
         "blocks straddle ranks");
+  for (PetscMPIInt r = 0; r < size; r++) /* schedules count on it: as many on each rank, two halves */
+    CHECK(n < size || (first[r + 1] - first[r] == first[1] && (first[1] % 2 == 0 || n / size == 1)),
+          "%d blocks on rank %d, %d on the first", (int)(first[r + 1] - first[r]), (int)r, (int)first[1]);
   for (PetscInt b = 0; b < n_blocks; b++)
     CHECK(offsets[b + 1] > offsets[b] && offsets[b + 1] - offsets[b] <= 64, "block %d is empty or too long",
           (int)b);
@@ -162,6 +165,7 @@ int main(int argc, char **argv)
   PetscCall(Continuous(4, 4));
   PetscCall(Blocks(PETSC_COMM_WORLD, 1));
   PetscCall(Blocks(PETSC_COMM_WORLD, 1000));
+  PetscCall(Blocks(PETSC_COMM_WORLD, 641)); /* a point more begins a block on 2 ranks */
   PetscCall(WholeBlocks(PETSC_COMM_WORLD, 1, 64));
   PetscCall(WholeBlocks(PETSC_COMM_WORLD, 64, 64));
   PetscCall(WholeBlocks(PETSC_COMM_WORLD, 1003, 64));

@@ -8,9 +8,39 @@ static const char help[] = "Products on any grid are those of one rank, bit by b
 
 #include "../check.h"
 #include "../check_backend.h"
+#include "backend_impl.h"
 #include "gram_mat.h"
 
 static GramBackend backend, ref;
+static PetscLogDouble
+    received; /* bytes, as handed to MPI: what others own, m (p - 1) / p of a reduce-scatter */
+
+/* MPI's profiling interface: these take the place of its own, which PETSc calls through macros that count too */
+#undef MPI_Iallgatherv
+#undef MPI_Reduce_scatter
+
+int MPI_Iallgatherv(const void *mine, int count, MPI_Datatype type, void *all, const int counts[],
+                    const int at[], MPI_Datatype row, MPI_Comm comm, MPI_Request *request)
+{
+  int rank, ranks, size;
+
+  (void)PMPI_Comm_rank(comm, &rank);
+  (void)PMPI_Comm_size(comm, &ranks);
+  (void)PMPI_Type_size(row, &size);
+  for (int r = 0; r < ranks; r++) received += r == rank ? 0 : (double)size * counts[r];
+  return PMPI_Iallgatherv(mine, count, type, all, counts, at, row, comm, request);
+}
+
+int MPI_Reduce_scatter(const void *all, void *mine, const int counts[], MPI_Datatype type, MPI_Op op,
+                       MPI_Comm comm)
+{
+  int ranks, size;
+
+  (void)PMPI_Comm_size(comm, &ranks);
+  (void)PMPI_Type_size(type, &size);
+  for (int r = 0; r < ranks; r++) received += (double)size * counts[r] * (ranks - 1) / ranks;
+  return PMPI_Reduce_scatter(all, mine, counts, type, op, comm);
+}
 
 /* what a product is made from: n points, in clusters when asked for, the same on every communicator */
 static PetscErrorCode Points(MPI_Comm comm, PetscInt n, PetscInt clusters, const GramKernel *kernel,
@@ -78,6 +108,7 @@ static PetscErrorCode Multiply(GramPoints X, const GramKernel *kernel, PetscInt 
     for (PetscInt i = 0; i < n_local; i++) v[r * n_local + i] = Value(r, start + i);
   }
   PetscCall(MatDenseRestoreArrayWrite(V, &v));
+  received = 0;
   PetscCall(MatMatMult(A, V, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &Y));
   PetscCall(PetscMalloc1(n_local * q, y));
   PetscCall(MatDenseGetArrayRead(Y, &a));
@@ -160,6 +191,7 @@ static PetscErrorCode Grids(PetscInt n, PetscInt q, const GramKernel *kernel, Pe
           (int)n, size / pc, pc, cover, (int)differ, (int)(n_local * q));
     PetscCall(Bytes(X, size / pc, pc, q, cover, exact, &bytes));
     CHECK_CLOSE("bytes", stats.bytes, bytes, 1e-14);
+    CHECK_CLOSE("bytes handed to MPI", received, bytes, 1e-14);
     PetscCallMPI(MPI_Allreduce(&stats.evaluated, &pairs, 1, MPI_DOUBLE, MPI_SUM, PETSC_COMM_WORLD));
     CHECK_CLOSE("evaluated pairs", pairs, (cover ? 0.5 : 1.0) * n * n, 1e-12);
     CHECK(stats.skipped == 0, "%g pairs skipped", stats.skipped);
@@ -167,6 +199,100 @@ static PetscErrorCode Grids(PetscInt n, PetscInt q, const GramKernel *kernel, Pe
   }
   PetscCall(GramPointsDestroy(&X));
   PetscCall(PetscFree(alone));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* a backend that evaluates nothing: products of any size take no more than their schedule and communication */
+static PetscErrorCode TilesCreate_Hollow(GramTiles t, PetscInt m, const PetscReal *x, PetscInt n,
+                                         const PetscReal *z)
+{
+  PetscFunctionBegin;
+  (void)t;
+  (void)m;
+  (void)x;
+  (void)n;
+  (void)z;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode TilesDestroy_Hollow(GramTiles t)
+{
+  PetscFunctionBegin;
+  (void)t;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Add_Hollow(GramTiles t, PetscInt n_tiles, const GramTile list[])
+{
+  PetscFunctionBegin;
+  (void)t;
+  (void)n_tiles;
+  (void)list;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* what gram_mat.h says of a rank, with all stretches of the curve as long as N makes them */
+static PetscLogDouble NominalBytes(PetscInt n, PetscMPIInt pr, PetscMPIInt pc, PetscInt q, PetscBool cover)
+{
+  const PetscLogDouble own = (PetscLogDouble)n / pr / pc, n_R = own * pc, n_C = own * pr;
+
+  if (pc == 1) return 8.0 * q * (n - own + (cover ? (PetscLogDouble)n * (pr - 1) / pr : 0));
+  return 8.0 * q * (n_C - own + n_R * (pc - 1) / pc + (cover ? n_R - own + n_C * (pr - 1) / pr : 0));
+}
+
+/* Every rank has its even share of the pairs, but for a point more or less in the thousand that it owns at least, in rows
+   and in columns; and receives what gram_mat.h says. On every grid, with the cover and without. */
+static PetscErrorCode Balance(PetscInt n, PetscInt q, const GramKernel *kernel, PetscBool verbose)
+{
+  const PetscReal       off    = 0.002;
+  struct _p_GramBackend hollow = {
+      .name      = "hollow",
+      .detail    = "evaluates nothing",
+      .precision = GRAM_DOUBLE,
+      .ops = {.tilescreate = TilesCreate_Hollow, .tilesdestroy = TilesDestroy_Hollow, .add = Add_Hollow}};
+  const GramBackend before = backend;
+  PetscMPIInt       size;
+  GramPoints        X;
+
+  PetscFunctionBegin;
+  backend = &hollow;
+  PetscCallMPI(MPI_Comm_size(PETSC_COMM_WORLD, &size));
+  PetscCall(Set("-product_reproducible", "false"));
+  PetscCall(Set("-product_grid", "auto"));
+  PetscCall(Points(PETSC_COMM_WORLD, n, 0, kernel, 1, &X));
+  for (PetscMPIInt pc = 1; pc <= size; pc++) {
+    if (size % pc) continue;
+    for (int cover = 0; cover < 2; cover++) {
+      const PetscLogDouble share = (cover ? 0.5 : 1.0) * n / size * n,
+                           bytes = NominalBytes(n, size / pc, pc, q, (PetscBool)cover);
+      GramMatStats   stats;
+      PetscReal     *y;
+      PetscLogDouble seen[4]; /* shares of pairs and of bytes: most, and minus the least */
+
+      PetscCall(Set("-product_symmetric", cover ? "true" : "false"));
+      PetscCall(Grid(size / pc, pc));
+      PetscCall(Multiply(X, kernel, q, &y, &stats));
+      PetscCall(PetscFree(y));
+      seen[0] = stats.evaluated / share;
+      seen[1] = -seen[0];
+      seen[2] = bytes > 0 ? received / bytes : received + 1;
+      seen[3] = -seen[2];
+      CHECK_CLOSE("bytes handed to MPI", received, stats.bytes, 1e-14);
+      PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, seen, 4, MPI_DOUBLE, MPI_MAX, PETSC_COMM_WORLD));
+      CHECK(seen[0] <= 1 + off && -seen[1] >= 1 - off,
+            "n %d, grid %d x %d, cover %d: ranks have %.4f to %.4f of an even share of the pairs", (int)n,
+            size / pc, pc, cover, -seen[1], seen[0]);
+      CHECK(seen[2] <= 1 + off && -seen[3] >= 1 - off,
+            "n %d, grid %d x %d, cover %d: ranks receive %.4f to %.4f of the bytes of the formula", (int)n,
+            size / pc, pc, cover, -seen[3], seen[2]);
+      if (verbose)
+        PetscCall(PetscPrintf(PETSC_COMM_WORLD,
+                              "n %d, q %d, grid %d x %d, cover %d: pairs %.4f to %.4f, bytes %.4f to %.4f\n",
+                              (int)n, (int)q, size / pc, pc, cover, -seen[1], seen[0], -seen[3], seen[2]));
+    }
+  }
+  backend = before;
+  PetscCall(GramPointsDestroy(&X));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -481,17 +607,30 @@ int main(int argc, char **argv)
 {
   static const PetscInt sizes[] = {3, 700, 10007};
   GramKernel            kernel;
-  PetscBool             found, small = PETSC_FALSE; /* for a backend that is emulated */
-  char                  name[16];
+  PetscBool             found, small = PETSC_FALSE;         /* for a backend that is emulated */
+  PetscBool   balance = PETSC_FALSE, verbose = PETSC_FALSE; /* nothing but Balance(), with its figures */
+  PetscMPIInt ranks;
+  char        name[16];
 
   PetscCall(PetscInitialize(&argc, &argv, NULL, help));
   PetscCall(CheckBackendFound("cpu", name, &found));
   if (!found) return PetscFinalize() ? 1 : 77;
   PetscCall(PetscOptionsGetBool(NULL, NULL, "-small", &small, NULL));
+  PetscCall(PetscOptionsGetBool(NULL, NULL, "-balance", &balance, NULL));
+  PetscCall(PetscOptionsGetBool(NULL, NULL, "-verbose", &verbose, NULL));
   PetscCall(Set("-ridge_alpha", "0.5"));
   PetscCall(GramKernelSetFromOptions(PETSC_COMM_WORLD, 3, &kernel));
   PetscCall(GramBackendCreateFromOptions(PETSC_COMM_WORLD, &backend));
   PetscCall(GramBackendCreate(PETSC_COMM_WORLD, "ref", GRAM_DOUBLE, &ref));
+  if (balance) {
+    /* 16 full blocks a rank and one point more on half of the ranks, which begins blocks; an odd number; one; many columns */
+    PetscCallMPI(MPI_Comm_size(PETSC_COMM_WORLD, &ranks));
+    PetscCall(Balance(16 * 1024 * ranks + ranks / 2, 1, &kernel, verbose));
+    PetscCall(Balance(5 * 1024 * ranks, 3, &kernel, verbose));
+    PetscCall(Balance(1024 * ranks + ranks / 2, 2, &kernel, verbose));
+    PetscCall(Balance(1500 * ranks, GRAM_PANEL + 1, &kernel, verbose));
+    goto done;
+  }
   for (size_t k = 0; k < PETSC_STATIC_ARRAY_LENGTH(sizes); k++) {
     if (small && sizes[k] > 3000) continue;
     for (int cover = 0; cover < 2; cover++) {
@@ -515,6 +654,8 @@ int main(int argc, char **argv)
   PetscCall(SkippingSpecial(&kernel));
   PetscCall(SkippingColumns(&kernel));
   PetscCall(CrossTolerance(&kernel));
+
+done:
   PetscCall(GramBackendDestroy(&backend));
   PetscCall(GramBackendDestroy(&ref));
   PetscCall(PetscFinalize());
