@@ -1,5 +1,6 @@
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -20,57 +21,72 @@ static PetscLogDouble NumberIn(const char *path, PetscLogDouble fallback)
   return fallback;
 }
 
-/* What a batch system or a container leaves to this process (cgroup v2), infinite without one. */
-static PetscLogDouble BytesOfGroup(void)
+/* the number behind a name at the beginning of a line, or fallback */
+static PetscLogDouble NumberOf(const char *path, const char *name, PetscLogDouble fallback)
 {
-  char           line[1024] = "", limit[1280], used[1280];
-  FILE          *file       = fopen("/proc/self/cgroup", "r");
-  PetscLogDouble most;
-
-  if (file && !fgets(line, sizeof line, file)) line[0] = '\0';
-  if (file) (void)fclose(file);
-  if (strncmp(line, "0::", 3)) return INFINITY;
-  line[strcspn(line, "\n")] = '\0';
-  (void)snprintf(limit, sizeof limit, "/sys/fs/cgroup%s/memory.max", line + 3);
-  (void)snprintf(used, sizeof used, "/sys/fs/cgroup%s/memory.current", line + 3);
-  most = NumberIn(limit, INFINITY);
-  return most - (PetscIsInfReal(most) ? 0 : NumberIn(used, 0));
-}
-
-/* Bytes this node can still give: the kernel's own estimate, or all of the memory where there is none. */
-static PetscLogDouble BytesAvailable(void)
-{
-  PetscLogDouble bytes = (PetscLogDouble)sysconf(_SC_PHYS_PAGES) * (PetscLogDouble)sysconf(_SC_PAGESIZE);
-  char           line[128];
-  FILE          *file = fopen("/proc/meminfo", "r");
+  char  line[256];
+  FILE *file = fopen(path, "r");
 
   while (file && fgets(line, sizeof line, file)) {
-    double kib;
-
-    if (sscanf(line, "MemAvailable: %lf kB", &kib) == 1) bytes = 1024 * kib;
+    if (!strncmp(line, name, strlen(name))) fallback = strtod(line + strlen(name), NULL);
   }
   if (file) (void)fclose(file);
-  return PetscMin(bytes, BytesOfGroup());
+  return fallback;
 }
 
-PetscErrorCode GramMemoryFits(MPI_Comm comm, PetscLogDouble bytes, PetscBool *fits, PetscLogDouble *need,
-                              PetscLogDouble *have)
+/* What a control group leaves, and those that it is in, whose limits hold for all below them: the least. Pages of files
+   that nobody uses count as used, but are given back. group is cut short. */
+static PetscLogDouble BytesLeft(const char *mount, char *group, const char *limit, const char *used)
 {
-  MPI_Comm       node;
-  PetscLogDouble mine[2], worst[2]; /* fraction of a node's memory taken; -(bytes it has) */
+  PetscLogDouble least = INFINITY, most;
+  char           path[2560], *end;
 
-  PetscFunctionBegin;
-  PetscCallMPI(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node));
-  PetscCallMPI(MPI_Allreduce(&bytes, need, 1, MPI_DOUBLE, MPI_SUM, node));
-  PetscCallMPI(MPI_Comm_free(&node));
-  *have   = BytesAvailable();
-  mine[0] = *need / *have;
-  mine[1] = -*have;
-  PetscCallMPI(MPI_Allreduce(mine, worst, 2, MPI_DOUBLE, MPI_MAX, comm));
-  *have = -worst[1];
-  *need = worst[0] * *have;
-  *fits = (PetscBool)(worst[0] <= 1);
-  PetscFunctionReturn(PETSC_SUCCESS);
+  do {
+    (void)snprintf(path, sizeof path, "%s%s/%s", mount, group, limit);
+    most = NumberIn(path, INFINITY); /* "max" is no number */
+    (void)snprintf(path, sizeof path, "%s%s/%s", mount, group, used);
+    most -= NumberIn(path, 0);
+    (void)snprintf(path, sizeof path, "%s%s/memory.stat", mount, group);
+    least = PetscMin(least, most + NumberOf(path, "inactive_file ", 0));
+    end   = strrchr(group, '/');
+    if (end) *end = '\0';
+  } while (end);
+  return least;
+}
+
+PetscLogDouble GramMemoryOfGroup(const char *groups, const char *mount)
+{
+  char           line[2048], first[2304];
+  FILE          *file  = fopen(groups, "r");
+  PetscLogDouble least = INFINITY, left;
+
+  while (file && fgets(line, sizeof line, file)) { /* 0::/group, or N:controllers:/group */
+    char *controllers = strchr(line, ':'), *group = controllers ? strchr(controllers + 1, ':') : NULL;
+
+    if (!group) continue;
+    *group++                    = '\0';
+    group[strcspn(group, "\n")] = '\0';
+    if (!controllers[1]) left = BytesLeft(mount, group, "memory.max", "memory.current");
+    else if (!strcmp(controllers, ":memory")) {
+      (void)snprintf(first, sizeof first, "%s/memory", mount);
+      left = BytesLeft(first, group, "memory.limit_in_bytes", "memory.usage_in_bytes");
+    } else continue;
+    least = PetscMin(least, left);
+  }
+  if (file) (void)fclose(file);
+  return least;
+}
+
+/* What SLURM lets a job take of this node, which it may enforce without a control group: --mem, or --mem-per-cpu times the
+   processors; in MiB, 0 is all of the node. */
+static PetscLogDouble BytesOfSlurm(void)
+{
+  const char *node = getenv("SLURM_MEM_PER_NODE"), *cpu = getenv("SLURM_MEM_PER_CPU"),
+             *cpus   = getenv("SLURM_CPUS_ON_NODE");
+  PetscLogDouble mib = node ? atof(node) : 0;
+
+  if (mib <= 0 && cpu && cpus) mib = atof(cpu) * atof(cpus);
+  return mib > 0 ? 1048576 * mib : INFINITY;
 }
 
 /* bytes of this process in memory now */
@@ -84,17 +100,72 @@ static PetscLogDouble BytesResident(void)
   return found == 2 ? pages[1] * (PetscLogDouble)sysconf(_SC_PAGESIZE) : 0;
 }
 
+/* Bytes this node can still give a job that has some of it, and who says so: the kernel's own estimate, or all of the
+   memory where there is none; what limits leave. */
+static PetscLogDouble BytesAvailable(PetscLogDouble resident, PetscInt *whose)
+{
+  const PetscLogDouble all = (PetscLogDouble)sysconf(_SC_PHYS_PAGES) * (PetscLogDouble)sysconf(_SC_PAGESIZE);
+  const PetscLogDouble bytes[] = {NumberOf("/proc/meminfo", "MemAvailable:", all / 1024) * 1024,
+                                  GramMemoryOfGroup("/proc/self/cgroup", "/sys/fs/cgroup"),
+                                  BytesOfSlurm() - resident};
+
+  *whose = 0;
+  for (PetscInt i = 1; i < 3; i++) *whose = bytes[i] < bytes[*whose] ? i : *whose;
+  return PetscMax(bytes[*whose], 0);
+}
+
+/* GramMemoryFits(), and who limits the node where it is tightest */
+static PetscErrorCode Tightest(MPI_Comm comm, PetscLogDouble bytes, PetscLogDouble *need,
+                               PetscLogDouble *have, const char **whose)
+{
+  static const char *const names[] = {"available", "available in its control group",
+                                      "left of what the job has from SLURM"};
+  struct {
+    double fraction;
+    int    rank;
+  } mine, worst;
+  MPI_Comm       node;
+  PetscInt       limit;
+  PetscLogDouble numbers[3] = {bytes, BytesResident()};
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node));
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, numbers, 2, MPI_DOUBLE, MPI_SUM, node));
+  PetscCallMPI(MPI_Comm_free(&node));
+  numbers[1]    = BytesAvailable(numbers[1], &limit);
+  numbers[2]    = (PetscLogDouble)limit;
+  mine.fraction = numbers[0] / PetscMax(numbers[1], 1);
+  PetscCallMPI(MPI_Comm_rank(comm, &mine.rank));
+  PetscCallMPI(MPI_Allreduce(&mine, &worst, 1, MPI_DOUBLE_INT, MPI_MAXLOC, comm));
+  PetscCallMPI(MPI_Bcast(numbers, 3, MPI_DOUBLE, worst.rank, comm));
+  *need  = numbers[0];
+  *have  = numbers[1];
+  *whose = names[(PetscInt)numbers[2]];
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramMemoryFits(MPI_Comm comm, PetscLogDouble bytes, PetscBool *fits, PetscLogDouble *need,
+                              PetscLogDouble *have)
+{
+  const char *whose;
+
+  PetscFunctionBegin;
+  PetscCall(Tightest(comm, bytes, need, have, &whose));
+  *fits = (PetscBool)(*need <= *have);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramMemoryCheck(MPI_Comm comm, PetscInt n, PetscLogDouble bytes, const char *what,
                                PetscLogDouble *peak, char line[], size_t size)
 {
   PetscLogDouble need, have, mine = bytes + BytesResident(), sum, most;
-  PetscBool      fits;
+  const char    *whose;
 
   PetscFunctionBegin;
-  PetscCall(GramMemoryFits(comm, bytes, &fits, &need, &have));
-  GramCheckResource(fits, comm,
-                    "memory: %" PetscInt_FMT " points, %s, need %.3g GB on a node that has %.3g GB available",
-                    n, what, need * 1e-9, have * 1e-9);
+  PetscCall(Tightest(comm, bytes, &need, &have, &whose));
+  GramCheckResource(need <= have, comm,
+                    "memory: %" PetscInt_FMT " points, %s, need %.3g GB on a node that has %.3g GB %s", n,
+                    what, need * 1e-9, have * 1e-9, whose);
   PetscCallMPI(MPI_Allreduce(&mine, &sum, 1, MPI_DOUBLE, MPI_SUM, comm));
   PetscCallMPI(MPI_Allreduce(&mine, &most, 1, MPI_DOUBLE, MPI_MAX, comm));
   if (peak) *peak = sum;
@@ -131,17 +202,9 @@ PetscErrorCode GramMemoryPeak(MPI_Comm comm, PetscLogDouble *bytes)
 {
   struct rusage  usage;
   PetscLogDouble mine = getrusage(RUSAGE_SELF, &usage) ? 0 : 1024.0 * (PetscLogDouble)usage.ru_maxrss;
-  char           line[128];
-  FILE          *file = fopen("/proc/self/status", "r");
 
-  PetscFunctionBegin;
-  while (file &&
-         fgets(line, sizeof line, file)) { /* ru_maxrss is also that of the process which started this one */
-    double kib;
-
-    if (sscanf(line, "VmHWM: %lf kB", &kib) == 1) mine = 1024 * kib;
-  }
-  if (file) (void)fclose(file);
+  PetscFunctionBegin; /* ru_maxrss is also that of the process which started this one */
+  mine = 1024 * NumberOf("/proc/self/status", "VmHWM:", mine / 1024);
   PetscCallMPI(MPI_Allreduce(&mine, bytes, 1, MPI_DOUBLE, MPI_SUM, comm));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

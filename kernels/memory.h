@@ -6,13 +6,19 @@
 /**
   GramMemoryFits - Bytes per rank, summed over the ranks of each node, against the memory the node has available.
 
-  Collective.
+  Collective. Available is what the kernel says (MemAvailable), at most what the control group of the process and those
+  it is in leave, and what SLURM granted the job on the node (--mem, --mem-per-cpu: SLURM_MEM_PER_NODE,
+  SLURM_MEM_PER_CPU times SLURM_CPUS_ON_NODE) less what its ranks have resident already.
 
   @param[out] fits       on every node
   @param[out] need, have bytes on the node where it is tightest
 **/
 PetscErrorCode GramMemoryFits(MPI_Comm comm, PetscLogDouble bytes, PetscBool *fits, PetscLogDouble *need,
                               PetscLogDouble *have);
+
+/* Bytes that control groups leave a process, infinite without a limit: groups is its file cgroup, in /proc/self, and mount
+   where they are mounted, /sys/fs/cgroup; version 1 and 2. Not collective. */
+PetscLogDouble GramMemoryOfGroup(const char *groups, const char *mount);
 
 /**
   GramMemoryCheck - Refuse what does not fit: n points, what ("solve.method direct"), bytes that this rank will take.

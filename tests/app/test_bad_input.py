@@ -293,6 +293,10 @@ bad("file too large", 4, r"output\.file",
     preexec_fn=file_size_limit, restore_signals=False)
 bad("system larger than the memory", 4, "(?i)memory|[GT]i?B", keys={"solve_method": "direct", "target.file": None},
     data=dict(x=(np.arange(400000.0) / 400000).reshape(-1, 1), y=np.ones(400000)))
+for what, limit in ("node", ["SLURM_MEM_PER_NODE=500"]), ("processor", ["SLURM_MEM_PER_CPU=250", "SLURM_CPUS_ON_NODE=2"]):
+    bad(f"system larger than what SLURM grants a {what}", 4, (r"memory: 8000 points, direct, need 0\.5\d* GB", "SLURM"),
+        keys={"solve_method": "direct", "target.file": None}, ranks=(1, 2), prefix=["env", *limit],
+        data=dict(x=(np.arange(8000.0) / 8000).reshape(-1, 1), y=np.ones(8000)))
 
 # ---- predict -------------------------------------------------------------------------------------------------
 bad("predict without model", 2, r"model\.file", verb="predict", keys={"model.file": None})

@@ -69,7 +69,7 @@ def check_model(path, ranks, points, tolerance=1e-8):
 
 
 def solve(root):
-    """On both nodes; a bad key and a bad path are exit code 2."""
+    """On both nodes; a bad key and a bad path are exit code 2, more memory than the job has is 4."""
     job = Job(root, "-N", 2, "-n", 3, "jobs/solve.sbatch", "configs/quickstart.yaml", "-data_limit", 1500)
     job.ended("solve")
     g.check(job.words["NodeList"] == "node[1-2]", f"nodes {job.words['NodeList']}")
@@ -80,6 +80,10 @@ def solve(root):
     g.check(job.log.count("gramarye: ") == 1 and "length.scale" in job.log.replace("_", "."), f"bad key: {job.log}")
     Job(root, "jobs/solve.sbatch", "configs/quickstart.yaml", "-data_limit", 1500, "-ksp_max_it", 1, "-pc_type", "none",
         "-output_file", "short.h5").ended("not converged", 3)
+    job = Job(root, "--mem", 400, "jobs/solve.sbatch", "configs/quickstart.yaml", "-data_limit", 8000, "-solve_method",
+              "direct", "-output_file", "large.h5")
+    job.ended("more than SLURM grants", 4)
+    g.check(re.search("memory: 8000 points, direct, need .* has from SLURM", job.log), f"more than SLURM grants: {job.log}")
 
 
 def requeue(root):
