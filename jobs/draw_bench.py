@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Draw what `gramarye bench` printed:  python3 jobs/draw_bench.py [--kind rate|scaling] [LINES ...] PICTURE
+"""Draw what `gramarye bench` printed:  python3 jobs/draw_bench.py [LINES ...] PICTURE
 
-LINES are files that hold its JSON lines, standard input when there are none; lines that are not JSON are passed over.
-rate: pairs a second against the number of points. scaling: time and efficiency against the number of ranks, drawn
-unasked where ranks vary. PICTURE ends in .png, .pdf or .svg.
+Pairs a second against the number of points; jobs/draw_scaling.py draws time and efficiency against that of ranks. LINES
+are files that hold its JSON lines, standard input when there are none; lines that are not JSON are passed over. PICTURE
+ends in .png, .pdf or .svg.
 """
 import argparse
 import collections
@@ -14,12 +14,11 @@ import sys
 try:
     import matplotlib.figure
     import matplotlib.ticker
-except ImportError:
-    print("draw_bench.py: no matplotlib in this Python", file=sys.stderr)
-    sys.exit(2)
 
-matplotlib.rcParams.update({"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False,
-                            "axes.grid": True, "grid.color": "0.9", "legend.frameon": False})
+    matplotlib.rcParams.update({"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.grid": True,
+                                "axes.spines.right": False, "grid.color": "0.9", "legend.frameon": False})
+except ImportError:
+    matplotlib = None  # draw_scaling.py has a table too
 
 # what tells one curve from another, in the order of a label
 WORDS = {"kind": "{}", "kernel": "{}", "size": "{:,} points", "dim": "d = {}", "rhs": "{} columns", "precision": "{}",
@@ -91,39 +90,17 @@ def draw_rate(figure, lines):
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def draw_scaling(figure, lines):
-    found, shared = curves(lines, "ranks")
-    time, efficiency = figure.subplots(1, 2)
-    for i, (label, at) in enumerate(found.items()):
-        ranks, seconds = [line["ranks"] for line in at], [line["seconds"] for line in at]
-        work = ranks[0] * seconds[0]
-        bars = spread(at, seconds, lambda line: line.get("seconds_min", line["seconds"]),
-                      lambda line: line.get("seconds_max", line["seconds"]))
-        time.errorbar(ranks, seconds, bars, label=label, capsize=2, **style(i))
-        time.plot(ranks, [work / p for p in ranks], "--", lw=0.8, color=style(i)["color"])
-        efficiency.plot(ranks, [100 * work / (p * s) for p, s in zip(ranks, seconds)], **style(i))
-    efficiency.axhline(100, ls="--", lw=0.8, color="k")
-    time.plot([], [], "k--", lw=0.8, label="ideal")
-    time.set(xscale="log", yscale="log", xlabel="ranks", ylabel="seconds, median")
-    efficiency.set(xscale="log", xlabel="ranks", ylabel="efficiency, % of the fewest ranks")
-    efficiency.set_ylim(bottom=0)
-    for ax in time, efficiency:
-        plain_ticks(ax.xaxis, [line["ranks"] for line in lines])
-    plain_ticks(time.yaxis)
-    figure.suptitle(shared, fontsize=10)
-    efficiency.legend(*time.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1, 0.5))
-
-
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--kind", choices=["rate", "scaling"])
     p.add_argument("lines", nargs="*")
     p.add_argument("picture")
     args = p.parse_args()
+    if not matplotlib:
+        print("draw_bench.py: no matplotlib in this Python", file=sys.stderr)
+        sys.exit(2)
     cases = read(args.lines)
     if not cases:
         sys.exit("draw_bench.py: no lines of gramarye bench")
-    kind = args.kind or ("scaling" if len({line["ranks"] for line in cases}) > 1 else "rate")
-    picture = matplotlib.figure.Figure(figsize=(11, 4.5) if kind == "scaling" else (9, 4.5), layout="constrained")
-    (draw_scaling if kind == "scaling" else draw_rate)(picture, cases)
+    picture = matplotlib.figure.Figure(figsize=(9, 4.5), layout="constrained")
+    draw_rate(picture, cases)
     picture.savefig(args.picture, dpi=150, bbox_inches="tight")

@@ -6,26 +6,17 @@ output; PICTURE, which ends in .png, .pdf or .svg, needs matplotlib. Speed-up is
 ranks, so that it says the same of a fixed size and of one that grows; efficiency is speed-up / ranks.
 
 The model divides the seconds of the fewest ranks evenly and adds what products communicate, q columns of N doubles on a
-grid of pr x pc ranks (pc = 1 but for product.grid):
-  N^2 / (P R) + (ceil(lg pr) + ceil(lg pc)) latency + 8 q N (1/pr [pc > 1] + 1/pc [pr > 1]) / bandwidth
+grid of pr x pc = P ranks (pc = 1 but for product.grid), where pairs that are evaluated once (symmetric) travel twice:
+  N^2 / (P R) + [2] (ceil(lg pr) + ceil(lg pc)) latency + [2] 8 q N (1/pr + 1/pc - 2/P) / bandwidth
 """
 import argparse
 import collections
-import importlib.util
-import json
 import math
-import os
 import sys
 
+from draw_bench import matplotlib, plain_ticks, read, spread, style
+
 CASE = ["kind", "kernel", "dim", "rhs", "precision", "symmetric", "backend", "grid"]  # what a curve has in common
-
-
-def read(paths):
-    lines = []
-    for path in paths:
-        with open(path) as f:
-            lines += [json.loads(text) for text in f if text.startswith("{")]
-    return lines
 
 
 def curves(lines):
@@ -64,12 +55,16 @@ def shape(line):
     return p, 1
 
 
+def volume(line):
+    """Bytes that a rank receives in a product, by the formula above."""
+    pr, pc = shape(line)
+    return (1 + line["symmetric"]) * 8 * line["rhs"] * line["size"] * (1 / pr + 1 / pc - 2 / (pr * pc))
+
+
 def communication(line, latency, bandwidth):
     """Seconds, by the formula above, of one product, or of all of a solve."""
-    pr, pc = shape(line)
-    steps = sum(math.ceil(math.log2(p)) for p in (pr, pc))
-    volume = 8 * line["rhs"] * line["size"] * ((pc > 1) / pr + (pr > 1) / pc)
-    return (steps * latency + volume / bandwidth) * max(line.get("iterations", 1), 1)
+    steps = (1 + line["symmetric"]) * sum(math.ceil(math.log2(p)) for p in shape(line))
+    return (steps * latency + volume(line) / bandwidth) * max(line.get("iterations", 1), 1)
 
 
 def model(line, first, latency, bandwidth):
@@ -97,9 +92,6 @@ def table(found, args):
 
 
 def draw(found, args):
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    from draw_bench import matplotlib, plain_ticks, style
-
     figure = matplotlib.figure.Figure(figsize=(11, 4.5), layout="constrained")
     time, efficiency = figure.subplots(1, 2)
     for i, (label, lines) in enumerate(found.items()):
@@ -107,7 +99,9 @@ def draw(found, args):
         seconds = [line["seconds"] for line in lines]
         modelled = [model(line, lines[0], args.latency, args.bandwidth) for line in lines]
         percent = [100 * speed_up(line, lines[0]) / line["ranks"] for line in lines]
-        time.plot(ranks, seconds, label=label, **style(i))
+        bars = spread(lines, seconds, lambda line: line.get("seconds_min", line["seconds"]),
+                      lambda line: line.get("seconds_max", line["seconds"]))
+        time.errorbar(ranks, seconds, bars, label=label, capsize=2, **style(i))
         time.plot(ranks, modelled, "--", lw=0.8, color=colour)
         efficiency.plot(ranks, percent, **style(i))
         efficiency.plot(ranks, [e * s / m for e, s, m in zip(percent, seconds, modelled)], "--", lw=0.8, color=colour)
@@ -133,7 +127,7 @@ if __name__ == "__main__":
     if not found:
         sys.exit("draw_scaling.py: no lines of gramarye bench")
     table(found, args)
-    if args.picture and importlib.util.find_spec("matplotlib"):
+    if args.picture and matplotlib:
         draw(found, args)
     elif args.picture:
         print("draw_scaling.py: no picture: no matplotlib in this Python", file=sys.stderr)

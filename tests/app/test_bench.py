@@ -18,6 +18,7 @@ SOLVE = {"iterations": int, "exact_from": int, "relative_residual": (int, float)
          "reason": str, "method": str}
 LISTS = dict(sizes=[3, 1500], dims=[1, 3], kernels=["gaussian", "matern"], precisions=["double", "single"], rhs=[1, 3])
 CONFIG = dict(bench=dict(**LISTS, repeats=2), kernel=dict(nu=2.5, length_scale=0.2), ridge=dict(alpha=0.5), monitor=False)
+JOBS = os.path.join(g.ROOT, "jobs")
 # double: a sum of 1500 terms of either sign is good to a few eps sum |k v| / max |y|, some 10 here; float has 2^29 eps
 LIMITS = {"double": 4e-15, "single": 2e-6, "mixed": 2e-6}
 
@@ -173,8 +174,24 @@ def bad(args, folder):
     g.check(r.code == 4 and len(r.err) == 1 and "memory" in r.err[0], f"memory: exit code {r.code}, said {r.err}")
 
 
+def draw(args, folder, script, arguments, picture, given=None, code=0):
+    """A script of jobs/ makes a picture, or exits with code; returns what it printed."""
+    path, stdin = os.path.join(folder, picture), open(given) if given else subprocess.DEVNULL
+    p = subprocess.run([sys.executable, os.path.join(JOBS, script), *arguments, path], stdin=stdin, capture_output=True,
+                       text=True)
+    has_matplotlib = not subprocess.run([sys.executable, "-c", "import matplotlib"], capture_output=True).returncode
+    if not has_matplotlib and script == "draw_bench.py":
+        code = 2
+    g.check(p.returncode == code, f"{script} {arguments}: exit code {p.returncode}: {p.stderr}")
+    if has_matplotlib and code == 0:
+        head = open(path, "rb").read(200) if os.path.exists(path) else b""
+        kind = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[picture[-3:]]
+        g.check(head.startswith(kind), f"{script} {arguments}: {picture} is none: {head[:20]}")
+    return p.stdout
+
+
 def pictures(args, folder):
-    """Rates of one run, scaling where ranks vary, from files or standard input; text between the lines is no harm."""
+    """Rates of one run, of several numbers of ranks, from files or standard input; text between the lines is no harm."""
     paths = []
     for ranks in 1, 2:
         r = g.run(args.program, "bench", CONFIG, ranks, ["-bench_repeats", 1, "-bench_dims", 3, "-bench_rhs", 1],
@@ -182,23 +199,39 @@ def pictures(args, folder):
         paths.append(os.path.join(folder, f"{ranks}.jsonl"))
         with open(paths[-1], "w") as f:
             f.write("# a log\n" + r.out + "\n42\n")
-    script = os.path.join(g.ROOT, "jobs", "draw_bench.py")
-    has_matplotlib = not subprocess.run([sys.executable, "-c", "import matplotlib"], capture_output=True).returncode
+    draw(args, folder, "draw_bench.py", [paths[0]], "rate.png")
+    draw(args, folder, "draw_bench.py", paths, "rates.pdf")
+    draw(args, folder, "draw_bench.py", [], "stdin.png", paths[1])
+    draw(args, folder, "draw_scaling.py", paths, "scaling.svg")
+    for script in "draw_bench.py", "draw_scaling.py":
+        draw(args, folder, script, [os.path.join(folder, "config0.yaml")], "none.png", code=1)
 
-    def draw(arguments, picture, given=None, code=0):
-        path, stdin = os.path.join(folder, picture), open(given) if given else subprocess.DEVNULL
-        p = subprocess.run([sys.executable, script, *arguments, path], stdin=stdin, capture_output=True, text=True)
-        code = code if has_matplotlib else 2
-        g.check(p.returncode == code, f"draw_bench.py {arguments}: exit code {p.returncode}: {p.stderr}")
-        if has_matplotlib and code == 0:
-            head = open(path, "rb").read(200) if os.path.exists(path) else b""
-            kind = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[picture[-3:]]
-            g.check(head.startswith(kind), f"draw_bench.py {arguments}: {picture} is none: {head[:20]}")
-    draw([paths[0]], "rate.png")
-    draw(paths, "scaling.svg")
-    draw(["--kind", "rate", *paths], "rates.pdf")
-    draw([], "stdin.png", paths[1])
-    draw([os.path.join(folder, "config0.yaml")], "none.png", code=1)
+
+def scaling(args, folder):
+    """Each rank has its share of the pairs within 1 %, and receives the bytes of the model within 5 %, which the table
+    has beside what was measured. Half of 16 ranks own a point more than a block holds."""
+    sys.path.insert(0, JOBS)
+    from draw_scaling import volume
+    path = os.path.join(folder, "scaling.jsonl")
+    config = dict(bench=dict(sizes=16 * 1024 + 8, kernels="gaussian", rhs=[1, 3], repeats=1), monitor=False)
+    found = []
+    for ranks, grid in (1, "1d"), (2, "1d"), (4, "2d"), (8, "1d"), (8, "4,2"), (16, "1d"), (16, "2d"):
+        r = g.run(args.program, "bench", config, ranks, ["-product_grid", grid], args.mpiexec, folder)
+        found += lines(f"grid {grid} of {ranks} ranks", r)
+        with open(path, "a") as f:
+            f.write(r.out)
+    g.check(len(found) == 28, f"{len(found)} lines, expected 28")
+    for line in found:
+        what = f"grid {line['grid']} of {line['ranks']} ranks, {line['rhs']} columns, symmetric {line['symmetric']}"
+        share = line["size"] ** 2 / line["ranks"] / (1 + line["symmetric"])
+        g.check(line["evaluated_pairs_max_rank"] <= 1.01 * share,
+                f"{what}: {line['evaluated_pairs_max_rank'] / share:.4f} of an even share of the pairs")
+        got, model = line["bytes_communicated"], line["ranks"] * volume(line)
+        g.check(abs(got - model) <= 0.05 * model, f"{what}: {got} bytes, {model} by the model")
+    table = draw(args, folder, "draw_scaling.py", [path], "scaling.png")
+    rows = [text.split() for text in table.splitlines() if re.match(" *\\d", text)]
+    wanted = sorted((line["ranks"], round(line["bytes_communicated"])) for line in found)
+    g.check(sorted((int(row[0]), int(row[7])) for row in rows) == wanted, f"the table has other ranks or bytes: {table}")
 
 
 def backend(args, folder):
@@ -220,6 +253,6 @@ def backend(args, folder):
     g.check(f": {words} (" in r.out, f"-help does not say '{words}' of -backend")
 
 
-TESTS = [products, options, solves, reproducible, bad, pictures, backend]
+TESTS = [products, options, solves, reproducible, bad, pictures, scaling, backend]
 
 g.main(__doc__, TESTS)
