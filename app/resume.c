@@ -141,6 +141,21 @@ static PetscErrorCode FromOptions(MPI_Comm comm, const char *output, GramResume 
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* the estimate of memory once more, before the iterations: now lrv has chosen */
+static PetscErrorCode Settled(void *ctx, const GramLRVInfo *info, PetscLogDouble bytes)
+{
+  GramResume *r = (GramResume *)ctx;
+  PetscMPIInt ranks;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_size(r->comm, &ranks));
+  r->settled = r->memory + bytes;
+  PetscCall(GramSay(r->comm, "set-up",
+                    "lrv, rank %" PetscInt_FMT ", %" PetscInt_FMT " neighbours: peak %.3g GB, %.3g GB a rank",
+                    info->rank, info->neighbors, r->settled * 1e-9, r->settled / ranks * 1e-9));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* the state that the checkpoint found is, with rows where they are here */
 static PetscErrorCode Adopt(GramResume *r)
 {
@@ -186,7 +201,7 @@ PetscErrorCode GramResumeCreate(MPI_Comm comm, const char *output, const GramDat
                            .numbers = GramKernelNumbers(kernel)};
   PetscCall(Describe(data, kernel, &r->of));
   PetscCall(Method(r->of.method, sizeof r->of.method));
-  r->control = (GramSolveControl){.request = Request, .save = Save, .ctx = r};
+  r->control = (GramSolveControl){.request = Request, .save = Save, .settled = Settled, .ctx = r};
   r->found   = r->of;
   if (restart) PetscCall(GramCheckpointRead(r->path, &r->found, &found, what, sizeof what));
   if (found) {

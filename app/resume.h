@@ -17,6 +17,8 @@ typedef struct {
   GramCheckpoint   found;    /* what there was to go on from */
   GramSolveState   from;
   GramSolveControl control; /* for GramSolve() */
+  PetscLogDouble   memory;  /* in: bytes of all ranks at the peak of the run, but for the set-up of pc lrv */
+  PetscLogDouble   settled; /* out: with it, once it is known what that takes; 0: it is not known */
 } GramResume;
 
 /* From here on USR1 is noted, and ends a solve with a checkpoint in place of the program. Not collective; before

@@ -199,8 +199,9 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *model, const Gra
   PetscCall(GramSay(comm, "time", "%.2f s: read %.2f, set-up %.2f, solve %.2f, predict %.2f; %.3g Gpair/s",
                     run->total_seconds, run->read_seconds, run->setup_seconds, run->solve_seconds,
                     run->predict_seconds, run->pairs_per_second * 1e-9));
-  PetscCall(GramSay(comm, "memory", "%.3g GB at the peak, %.3g GB predicted", run->peak_memory_bytes * 1e-9,
-                    run->predicted_memory_bytes * 1e-9));
+  PetscCall(GramSay(
+      comm, "memory", "%.3g GB at the peak, %.3g GB predicted", run->peak_memory_bytes * 1e-9,
+      (run->settled_memory_bytes > 0 ? run->settled_memory_bytes : run->predicted_memory_bytes) * 1e-9));
   PetscCall(GramSay(comm, "output", "%s", path));
   if (run->converged) PetscCall(WarnOfRounding(comm, model, run));
   else {
@@ -213,23 +214,24 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *model, const Gra
 
 PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
 {
-  GramDataset  data, targets;  /* rows of the files, in input order */
-  GramModel    model;          /* what is written */
-  GramPoints   X;              /* [N, dim] inputs along the curve, rows spread over the ranks */
-  Mat          Y, C;           /* [N, q] values and coefficients, laid out as X */
-  GramBackend  backend, exact; /* ref, cpu or cuda; the same in double where backend is not */
-  GramSchedule schedule;       /* how products are spread over the ranks */
-  Mat          A, A_true;      /* [N, N] = K(X, X) + alpha I, never stored */
-  GramSolver   solver;         /* its tail, its preconditioner or factor */
-  GramReport   report;         /* iterations, true residual, seconds */
-  GramRun      run;            /* the account of all this */
-  GramResume   resume;         /* checkpoints: where it goes on from, and who may stop it */
-  GramH5       file;
-  GramLoo      loo = {0};
-  PetscReal   *values, *mean = NULL, *gradient = NULL, rmse = NAN, mae = NAN, loo_rms[2] = {NAN, NAN};
-  PetscInt     numbers; /* that a point carries */
-  const char  *detail;
-  char         path[PETSC_MAX_PATH_LEN], line[256];
+  GramDataset    data, targets;  /* rows of the files, in input order */
+  GramModel      model;          /* what is written */
+  GramPoints     X;              /* [N, dim] inputs along the curve, rows spread over the ranks */
+  Mat            Y, C;           /* [N, q] values and coefficients, laid out as X */
+  GramBackend    backend, exact; /* ref, cpu or cuda; the same in double where backend is not */
+  GramSchedule   schedule;       /* how products are spread over the ranks */
+  Mat            A, A_true;      /* [N, N] = K(X, X) + alpha I, never stored */
+  GramSolver     solver;         /* its tail, its preconditioner or factor */
+  GramReport     report;         /* iterations, true residual, seconds */
+  GramRun        run;            /* the account of all this */
+  GramResume     resume;         /* checkpoints: where it goes on from, and who may stop it */
+  GramH5         file;
+  GramLoo        loo = {0};
+  PetscReal     *values, *mean = NULL, *gradient = NULL, rmse = NAN, mae = NAN, loo_rms[2] = {NAN, NAN};
+  PetscInt       numbers;  /* that a point carries */
+  PetscLogDouble pc_bytes; /* of run.predicted_memory_bytes */
+  const char    *detail;
+  char           path[PETSC_MAX_PATH_LEN], line[256];
 
   PetscFunctionBegin;
   PetscCall(GramRunBegin(&run, "solve"));
@@ -261,9 +263,10 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
       data.n, data.dim, data.gradients ? "with gradients, " : "", data.q, data.q == 1 ? "" : "s"));
   PetscCall(GramSay(comm, "kernel", "%s", line));
   PetscCall(GramSolveEstimate(comm, backend, &model.kernel, data.n, targets.n, data.q,
-                              &run.predicted_memory_bytes, line, sizeof line));
+                              &run.predicted_memory_bytes, &pc_bytes, line, sizeof line));
   PetscCall(GramSay(comm, "estimate", "%s", line));
   PetscCall(GramResumeCreate(comm, path, &data, X, &model.kernel, &resume)); /* -checkpoint_* */
+  resume.memory = run.predicted_memory_bytes - pc_bytes;
 
   /* the operator: -backend, -product_*; the solve: -solve_method, -ksp_*, -pc_* */
   PetscCall(GramMatCreate(X, &model.kernel, backend, &A));
@@ -298,25 +301,26 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   model.tail     = report.tail;
   PetscCall(PetscMalloc1(GramAt(data.n_local, numbers * data.q, 0), &model.coefficients));
   PetscCall(GramPanelToInput(X, numbers, C, model.coefficients));
-  run.method            = report.method == GRAM_SOLVE_DIRECT ? "direct" : "iterative";
-  run.reason            = report.reason;
-  run.iterations        = report.iterations;
-  run.exact_from        = report.exact_from;
-  run.pc                = report.pc[0] ? report.pc : NULL;
-  run.pc_rank           = report.pc_rank;
-  run.pc_neighbors      = report.pc_neighbors;
-  run.pc_alpha          = report.pc_alpha;
-  run.numerical_rank    = report.numerical_rank;
-  run.eigenvalue_min    = report.eigenvalue_min;
-  run.eigenvalue_max    = report.eigenvalue_max;
-  run.converged         = report.converged;
-  run.relative_residual = report.relative_residual;
-  run.backward_error    = report.backward_error;
-  run.n_history         = report.n_history;
-  run.history           = report.history;
-  run.setup_seconds     = report.setup_seconds;
-  run.solve_seconds     = report.solve_seconds;
-  run.pairs_per_second  = report.pairs_per_second;
+  run.method               = report.method == GRAM_SOLVE_DIRECT ? "direct" : "iterative";
+  run.reason               = report.reason;
+  run.iterations           = report.iterations;
+  run.exact_from           = report.exact_from;
+  run.pc                   = report.pc[0] ? report.pc : NULL;
+  run.pc_rank              = report.pc_rank;
+  run.pc_neighbors         = report.pc_neighbors;
+  run.pc_alpha             = report.pc_alpha;
+  run.numerical_rank       = report.numerical_rank;
+  run.eigenvalue_min       = report.eigenvalue_min;
+  run.eigenvalue_max       = report.eigenvalue_max;
+  run.converged            = report.converged;
+  run.relative_residual    = report.relative_residual;
+  run.backward_error       = report.backward_error;
+  run.n_history            = report.n_history;
+  run.history              = report.history;
+  run.setup_seconds        = report.setup_seconds;
+  run.solve_seconds        = report.solve_seconds;
+  run.pairs_per_second     = report.pairs_per_second;
+  run.settled_memory_bytes = resume.settled;
   PetscCall(GramRunEnd(comm, backend, &run));
   PetscCall(GramH5Create(comm, path, "output.file", GramResultBytes(&model, &targets, &run), &file));
   PetscCall(GramModelWrite(file, &model));

@@ -423,6 +423,8 @@ PetscErrorCode GramRunWrite(GramH5 file, MPI_Comm comm, const GramRun *run)
   }
   if (run->predicted_memory_bytes > 0)
     PetscCall(GramH5WriteReals(file, "run", "predicted_memory_bytes", 0, &run->predicted_memory_bytes));
+  if (run->settled_memory_bytes > 0)
+    PetscCall(GramH5WriteReals(file, "run", "settled_memory_bytes", 0, &run->settled_memory_bytes));
   if (!PetscIsNanReal(run->eigenvalue_min)) {
     PetscCall(GramH5WriteReals(file, "run", "eigenvalue_min", 0, &run->eigenvalue_min));
     PetscCall(GramH5WriteReals(file, "run", "eigenvalue_max", 0, &run->eigenvalue_max));

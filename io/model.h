@@ -34,6 +34,7 @@ typedef struct {
   PetscLogDouble read_seconds, setup_seconds, solve_seconds, predict_seconds, total_seconds;
   PetscLogDouble pairs_per_second, peak_memory_bytes; /* summed over ranks */
   PetscLogDouble predicted_memory_bytes;              /* before the solve; 0: not written */
+  PetscLogDouble settled_memory_bytes;                /* once lrv had chosen; 0: not written */
   PetscReal      skipped_fraction;                    /* of the pairs, by -product_tolerance */
   PetscInt       exact_from;            /* iterations before double and all tiles took over, -1: never */
   PetscInt       pc_rank, pc_neighbors; /* of pc lrv */

@@ -209,13 +209,18 @@ PetscErrorCode GramMemoryPeak(MPI_Comm comm, PetscLogDouble *bytes)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+void GramMemoryTrim(void)
+{
+#if defined(__GLIBC__)
+  (void)malloc_trim(0);
+#endif
+}
+
 void GramMemoryPeakReset(void)
 {
   FILE *file;
 
-#if defined(__GLIBC__)
-  (void)malloc_trim(0); /* what was freed is no part of the next peak */
-#endif
+  GramMemoryTrim(); /* what was freed is no part of the next peak */
   file = fopen("/proc/self/clear_refs", "w");
   if (file) (void)fputs("5", file); /* proc(5): resets VmHWM */
   if (file) (void)fclose(file);

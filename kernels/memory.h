@@ -53,6 +53,10 @@ PetscErrorCode GramMemoryCheckDevice(MPI_Comm comm, PetscLogDouble need, PetscLo
 **/
 PetscErrorCode GramMemoryPeak(MPI_Comm comm, PetscLogDouble *bytes);
 
+/* Gives back to the system what was freed. Allocators keep it for later, and some MPIs tell glibc to keep it all (libpsm2
+   does when it is loaded, as Debian's Open MPI loads it). For whoever has freed much and takes much next. Not collective. */
+void GramMemoryTrim(void);
+
 /* Starts the peak of this process again from what is resident now; where the system does not let it, the peak stays
    that since the start. Not collective. */
 void GramMemoryPeakReset(void);

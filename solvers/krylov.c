@@ -58,6 +58,7 @@ typedef struct {
   Mat                     X_all, P_all; /* [q] columns, */
   PetscReal              *rz_all;       /* and what belongs to them */
   PetscInt               *its_all, max_it, growths;
+  PetscLogDouble          pc_bytes; /* of the largest set-up of lrv */
   Mat             B, X, R, best; /* [n] columns: best is handed out when the last iterate turns out worse */
   PetscInt        n_at;          /* the attempt under way: its columns, */
   const PetscInt *at;
@@ -371,6 +372,24 @@ static void KeepRitz(Krylov *k, PetscInt its, PetscReal least, PetscReal largest
   k->report->eigenvalue_max = largest;
 }
 
+/* a set-up has come to that */
+static PetscErrorCode Settled(Krylov *k)
+{
+  PetscBool      lrv;
+  GramLRVInfo    info;
+  PetscLogDouble bytes;
+
+  PetscFunctionBegin;
+  PetscCall(PetscObjectTypeCompare((PetscObject)k->pc, "lrv", &lrv));
+  if (!lrv || !k->control || !k->control->settled) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramPCLRVGetInfo(k->pc, &info));
+  PetscCallMPI(
+      MPI_Allreduce(&info.bytes, &bytes, 1, MPI_DOUBLE, MPI_SUM, PetscObjectComm((PetscObject)k->ksp)));
+  k->pc_bytes = PetscMax(k->pc_bytes, bytes);
+  PetscCall(k->control->settled(k->control->ctx, &info, k->pc_bytes));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* one column by the KSP */
 static PetscErrorCode AttemptKSP(Krylov *k, Mat B, Mat X, PetscBool from_x)
 {
@@ -474,6 +493,8 @@ static PetscErrorCode Attempt(Krylov *k, PetscInt n, const PetscInt at[], Mat B,
 
   /* from where it is to where it was going, with a better preconditioner */
   PetscCall(GramPCLRVGrow(k->pc));
+  PetscCall(PCSetUp(k->pc));
+  PetscCall(Settled(k));
   k->growths++;
   k->ritz_of                = 0;
   k->report->eigenvalue_min = k->report->eigenvalue_max = NAN;
@@ -1011,6 +1032,7 @@ PetscErrorCode GramKrylovSolve(KSP ksp, PetscBool refine, Mat B, const PetscReal
   PetscCall(ControlBegin(&k, X));
   if (some && k.max_it > 0) {
     PetscCall(KSPSetUp(ksp));
+    PetscCall(Settled(&k));
     PetscCall(Admit(&k));
     if (refine && !k.refine) PetscCall(TakeTrueOperator(&k));
   }

@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,12 +29,14 @@
 #define ITS_TO         1e-8  /* the residual to which iterations are predicted */
 #define NEGLIGIBLE     1e-9  /* of alpha: nothing more to gain */
 #define CHEAP          0.1   /* of a product */
+#define ROUND_LEAVES   32    /* columns that a round of pivchol.h accepts beyond the rank asked for, about */
 
 typedef struct {
   PetscInt         rank, neighbors; /* asked for, -1: chosen here */
   PetscInt         cap_r, cap_m;    /* of the automatic choice with neighbours; doubled when it grows */
   PetscBool        full;            /* memory has cut cap_r */
   PetscBool        grown, insist;   /* that was too slow; and with m = 0 */
+  PetscBool        stays;           /* more would not fit */
   PetscInt         r, m;
   Mat              A; /* the operator of chol */
   GramKernel       kernel;
@@ -54,7 +57,7 @@ typedef struct {
   Vec              y;
   Mat              Y; /* [n][q] */
   PetscReal        alpha, logdet, error;
-  PetscLogDouble   seconds;
+  PetscLogDouble   seconds, bytes;
 } LRV;
 
 static PetscErrorCode FactorsReset(LRV *lrv)
@@ -67,6 +70,7 @@ static PetscErrorCode FactorsReset(LRV *lrv)
   PetscCall(PetscFree(lrv->T));
   PetscCall(PetscFree(lrv->t));
   lrv->q = 0;
+  if (lrv->A) GramMemoryTrim();
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -108,31 +112,70 @@ static PetscInt FirstNeighbors(const GramKernel *kernel)
   return kernel->dim >= FAR_DIM ? FAR_NEIGHBORS : NEIGHBORS;
 }
 
-/* F, W and the vectors of G in its making, of n rows, b a point; C and what one rank factors with it */
-static PetscLogDouble Bytes(PetscInt n, PetscInt r, PetscInt m, PetscInt b)
+/* Rows of F of other ranks that are neighbours here. A rank has a cube of side 1 / p of the unit cube; among the first j
+   points of the coarse-to-fine order, j in steps of half an octave, neighbours are up to radius away, beyond the sides
+   that are not those of the unit cube. */
+static PetscLogDouble HaloRows(PetscInt N, PetscMPIInt ranks, PetscInt dim, PetscInt m)
 {
-  return (PetscLogDouble)n * ((m ? 24.0 : 16.0) * (PetscLogDouble)r + 16.0 * (PetscLogDouble)(m + 1) * b) +
-         16.0 * (PetscLogDouble)r * (PetscLogDouble)r;
+  const PetscReal d = (PetscReal)dim, side = PetscPowReal(ranks, -1 / d), own = 1. / ranks,
+                  ball = PetscPowReal(PETSC_PI, d / 2) / tgamma(d / 2 + 1), step = PETSC_SQRT2;
+  PetscLogDouble rows = 0;
+
+  for (PetscReal j = N; j >= 1; j /= step) {
+    const PetscReal radius = PetscPowReal((PetscReal)m / (j * ball), 1 / d),
+                    reach  = PetscMin(1, side + 2 * radius * (1 - side));
+
+    rows += (PetscPowReal(reach, d) - own) * j * (1 - 1 / step);
+  }
+  return rows;
 }
 
-static PetscErrorCode Fits(const LRV *lrv, PetscInt r, PetscBool *fits)
+/* At the peak of a set-up, of this rank: F, with half a round of columns that were accepted beyond r; W; G and neighbours;
+   then rows of F of other ranks and of the cache, or C and, on the rank that factors, V. */
+static PetscErrorCode Bytes(MPI_Comm comm, const GramKernel *kernel, PetscInt N, PetscInt columns, PetscInt m,
+                            PetscLogDouble *bytes)
 {
-  PetscLogDouble need, have;
+  const PetscInt       b = GramKernelNumbers(kernel);
+  const PetscLogDouble r = columns, row = 8 * (r + 1);
+  PetscLogDouble       n, making        = 0;
+  PetscMPIInt          rank, ranks;
+  PetscBool            owned; /* W: with neighbours, or by the number of passes of LowRank() */
 
   PetscFunctionBegin;
-  PetscCall(GramMemoryFits(PetscObjectComm((PetscObject)lrv->A), 4 * Bytes(lrv->n, r, lrv->cap_m, lrv->b),
-                           fits, &need, &have));
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  PetscCallMPI(MPI_Comm_size(comm, &ranks));
+  n      = (PetscLogDouble)N / ranks;
+  owned  = (PetscBool)(m || b > 1 || N * PetscSqr(kernel->amplitude) > TWICE_FROM * kernel->alpha);
+  *bytes = 8 * n * (r + (columns ? ROUND_LEAVES : 0) + (owned ? r : 0));
+  if (m || b > 1) {
+    *bytes += n * (12.0 * (m + 1) * b + 4.0 * m / b) + 8.0 * N / b;
+    making = row * b * HaloRows(N / b, ranks, kernel->dim, m) + PetscMin(GRAM_VECCHIA_CACHE, row * n);
+  }
+  *bytes += PetscMax(making, (rank ? 8 : 16) * r * r);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* in a quarter of the memory that is free: with what there is of it already, or more than that */
+static PetscErrorCode Fits(const LRV *lrv, PetscInt r, PetscInt m, PetscBool *fits, PetscLogDouble *need,
+                           PetscLogDouble *have)
+{
+  MPI_Comm comm = PetscObjectComm((PetscObject)lrv->A);
+
+  PetscFunctionBegin;
+  PetscCall(Bytes(comm, &lrv->kernel, lrv->N, r, m, need));
+  PetscCall(GramMemoryFits(comm, 4 * *need, fits, need, have));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 /* the cap, halved until a quarter of the memory holds it */
 static PetscErrorCode Limit(LRV *lrv)
 {
-  PetscBool fits = PETSC_FALSE;
+  PetscBool      fits = PETSC_FALSE;
+  PetscLogDouble need, have;
 
   PetscFunctionBegin;
   while (!fits && lrv->cap_r > RANK_FIRST) {
-    PetscCall(Fits(lrv, lrv->cap_r, &fits));
+    PetscCall(Fits(lrv, lrv->cap_r, lrv->cap_m, &fits, &need, &have));
     if (!fits) lrv->cap_r /= 2;
     if (!fits) lrv->full = PETSC_TRUE;
   }
@@ -210,12 +253,14 @@ static PetscErrorCode GoOn(const LRV *lrv, const Decay *d, PetscInt next, PetscB
                   lambda = d->lambda * PetscPowReal((PetscReal)next / (PetscReal)d->r, d->power),
                   better = AloneCost(lrv, next, lambda) + LowRankCost(next) - LowRankCost(d->r);
 
+  PetscLogDouble need, have;
+
   PetscFunctionBegin;
   *on = PETSC_FALSE;
   if (next == d->r || d->lambda <= NEGLIGIBLE * lrv->alpha) PetscFunctionReturn(PETSC_SUCCESS);
   if (lrv->grown) *on = (PetscBool)(d->lambda > lrv->alpha && d->r < lrv->cap_r);
   else if (alone > local && d->r < lrv->cap_r) *on = PETSC_TRUE;
-  else if (better < PetscMin(alone, local)) PetscCall(Fits(lrv, next, on));
+  else if (better < PetscMin(alone, local)) PetscCall(Fits(lrv, next, lrv->cap_m, on, &need, &have));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -383,6 +428,7 @@ static PetscErrorCode LowRank(LRV *lrv)
     for (PetscInt j = 0; j < r; j++) lrv->logdet += 2 * PetscLogReal(C[GramAt(j, r, j)]);
   }
   PetscCall(PetscFree(V));
+  GramMemoryTrim();
   if (status[0] == 1) {
     lrv->T = C;
     PetscFunctionReturn(PETSC_SUCCESS);
@@ -439,6 +485,7 @@ static PetscErrorCode PCSetUp_LRV(PC pc)
   lrv->cap_r = PetscMin(lrv->cap_r, lrv->N);
   PetscCall(Limit(lrv));
   PetscCall(Choose(lrv));
+  PetscCall(Bytes(PetscObjectComm((PetscObject)lrv->A), &lrv->kernel, lrv->N, lrv->r, lrv->m, &lrv->bytes));
   if (lrv->m > 0 || lrv->b > 1) { /* the numbers of a point are neighbours too */
     if (!lrv->vecchia) PetscCall(GramVecchiaCreate(points, lrv->kernel.length_scale, &lrv->vecchia));
     PetscCall(GramVecchiaSetNeighbours(lrv->vecchia, lrv->m));
@@ -675,14 +722,26 @@ static PetscBool CanInsist(const LRV *lrv)
 
 PetscErrorCode GramPCLRVCanGrow(PC pc, PetscBool *can)
 {
-  const LRV *lrv = (LRV *)pc->data;
-  PetscInt   r, m;
+  LRV           *lrv = (LRV *)pc->data;
+  PetscInt       r, m;
+  PetscLogDouble need, have;
 
   PetscFunctionBegin;
   PetscCall(PetscObjectTypeCompare((PetscObject)pc, "lrv", can));
   if (!*can) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(Growth(lrv, &r, &m));
-  *can = (PetscBool)(!Exhausted(lrv) && (CanInsist(lrv) || (lrv->m && (r > lrv->cap_r || m > lrv->cap_m))));
+  *can = (PetscBool)(!lrv->stays && !Exhausted(lrv) &&
+                     (CanInsist(lrv) || (lrv->m && (r > lrv->cap_r || m > lrv->cap_m))));
+  if (!*can) PetscFunctionReturn(PETSC_SUCCESS);
+  if (CanInsist(lrv)) r = lrv->r;
+  PetscCall(Fits(lrv, r, m, can, &need, &have));
+  lrv->stays = (PetscBool) !*can;
+  if (lrv->stays)
+    PetscCall(PetscFPrintf(PetscObjectComm((PetscObject)pc), stderr,
+                           "gramarye: warning: pc.type lrv: rank %" PetscInt_FMT " and %" PetscInt_FMT
+                           " neighbours may be faster, but take %.3g GB, more than a quarter of the %.3g GB "
+                           "available: it stays at rank %" PetscInt_FMT " and %" PetscInt_FMT "\n",
+                           r, m, need / 4e9, have * 1e-9, lrv->r, lrv->m));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -711,6 +770,7 @@ PetscErrorCode GramPCLRVGetInfo(PC pc, GramLRVInfo *info)
                                        .alpha     = lrv->alpha,
                                        .logdet    = lrv->logdet,
                                        .error     = lrv->error,
+                                       .bytes     = lrv->bytes,
                                        .seconds   = lrv->seconds};
   info->numerical_rank = -1;
   if (lrv->chol) PetscCall(GramPivCholGetNumericalRank(lrv->chol, &info->numerical_rank));
@@ -810,21 +870,17 @@ PetscErrorCode GramPCLRVSetGrowth(PC pc, const GramLRVGrowth *growth)
 
 PetscErrorCode GramPCLRVBytes(MPI_Comm comm, const GramKernel *kernel, PetscInt n, PetscLogDouble *bytes)
 {
-  const PetscInt b = GramKernelNumbers(kernel);
-  PetscMPIInt    ranks;
+  const PetscInt N = n * GramKernelNumbers(kernel);
   PetscInt       r, m;
   char           rank[32] = "auto", neighbors[32] = "auto";
 
   PetscFunctionBegin;
-  PetscCallMPI(MPI_Comm_size(comm, &ranks));
   PetscCall(PetscOptionsGetString(NULL, NULL, "-pc_lrv_rank", rank, sizeof rank, NULL));
   PetscCall(PetscOptionsGetString(NULL, NULL, "-pc_lrv_neighbors", neighbors, sizeof neighbors, NULL));
   PetscCall(NumberOrAuto(comm, "pc.lrv_rank", rank, &r));
   PetscCall(NumberOrAuto(comm, "pc.lrv_neighbors", neighbors, &m));
   if (m < 0) m = FirstNeighbors(kernel);
-  m = PetscMin(m, n - 1);
-  n *= b;
-  if (r < 0) r = FirstRank(kernel, n);
-  *bytes = Bytes(n / ranks + 1, PetscMin(r, n), m, b);
+  if (r < 0) r = FirstRank(kernel, N);
+  PetscCall(Bytes(comm, kernel, N, PetscMin(r, N), PetscMin(m, n - 1), bytes));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -52,7 +52,7 @@ PetscErrorCode GramPCRegister(void);
 PetscErrorCode GramPCLRVCanGrow(PC pc, PetscBool *can);
 
 /* Neighbours where there were none; else twice the rank and twice the neighbours, up to those limits. In the next
-   PCSetUp(). Collective. */
+   PCSetUp(). What a quarter of the memory that is free does not hold is left, with a line on stderr. Collective. */
 PetscErrorCode GramPCLRVGrow(PC pc);
 
 /* What PCSetUp() has made. */
@@ -62,6 +62,7 @@ typedef struct {
   PetscReal      alpha;           /* what M has on its diagonal */
   PetscReal      logdet;          /* log det M */
   PetscReal      error;           /* estimate of ||I - A M^-1||_2 where m = 0, else infinity */
+  PetscLogDouble bytes;           /* that this rank was expected to need for it, as GramPCLRVBytes() */
   PetscLogDouble seconds;         /* of all set-ups */
 } GramLRVInfo;
 
@@ -90,6 +91,7 @@ typedef struct {
 PetscErrorCode GramPCLRVGetGrowth(PC pc, GramLRVGrowth *growth);
 PetscErrorCode GramPCLRVSetGrowth(PC pc, const GramLRVGrowth *growth);
 
-/* Bytes that a rank needs to set up and keep what is chosen first for n points, or what -pc_lrv_rank and -pc_lrv_neighbors
-   say. Collective on comm. */
+/* Bytes that this rank needs at the peak of set-up for n points: for as many columns and neighbours as are chosen at
+   first, or as -pc_lrv_rank and -pc_lrv_neighbors say. Fewer columns, or no neighbours, may turn out to be enough, and
+   what is slow grows: see GramLRVInfo. Collective on comm. */
 PetscErrorCode GramPCLRVBytes(MPI_Comm comm, const GramKernel *kernel, PetscInt n, PetscLogDouble *bytes);

@@ -2,6 +2,7 @@
 #include <stdint.h>
 
 #include "gram_mat.h"
+#include "memory.h"
 #include "pivchol.h"
 
 #include <petscblaslapack.h> /* does not include what it needs */
@@ -86,6 +87,7 @@ PetscErrorCode GramPivCholReserve(GramPivChol p, PetscInt rank)
   PetscCall(PetscArraycpy(pivots, p->pivots, p->have));
   PetscCall(PetscArraycpy(values, p->values, p->have));
   PetscCall(PetscFree3(p->F, p->pivots, p->values));
+  GramMemoryTrim();
   p->F        = F;
   p->pivots   = pivots;
   p->values   = values;

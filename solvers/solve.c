@@ -182,15 +182,14 @@ PetscErrorCode GramPredictEstimate(MPI_Comm comm, GramBackend backend, PetscInt 
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* panels of a solve, and the preconditioner that -pc_type will be */
+/* panels of a solve, and a set-up of lrv where -pc_type will be that */
 static PetscErrorCode KrylovBytes(MPI_Comm comm, const GramKernel *kernel, PetscInt n, PetscInt q,
-                                  PetscLogDouble *bytes)
+                                  PetscLogDouble *panels, PetscLogDouble *pc)
 {
-  PetscMPIInt    ranks;
-  GramSchedule   schedule;
-  PetscLogDouble pc;
-  PetscBool      lrv;
-  char           type[32];
+  PetscMPIInt  ranks;
+  GramSchedule schedule;
+  PetscBool    lrv;
+  char         type[32];
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_size(comm, &ranks));
@@ -198,21 +197,20 @@ static PetscErrorCode KrylovBytes(MPI_Comm comm, const GramKernel *kernel, Petsc
   PetscCall(PetscStrncpy(type, schedule.reproducible ? PCNONE : "lrv", sizeof type));
   PetscCall(PetscOptionsGetString(NULL, NULL, "-pc_type", type, sizeof type, NULL));
   PetscCall(PetscStrcmp(type, "lrv", &lrv));
-  *bytes = 8.0 * 11 * PetscMin(q, GRAM_PANEL) * (PetscLogDouble)n * GramKernelNumbers(kernel) / ranks;
-  if (!lrv) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(GramPCLRVBytes(comm, kernel, n, &pc));
-  *bytes += pc;
+  *panels = 8.0 * 11 * PetscMin(q, GRAM_PANEL) * (PetscLogDouble)n * GramKernelNumbers(kernel) / ranks;
+  if (lrv) PetscCall(GramPCLRVBytes(comm, kernel, n, pc));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramKernel *kernel, PetscInt n,
-                                 PetscInt m, PetscInt q, PetscLogDouble *peak, char line[], size_t size)
+                                 PetscInt m, PetscInt q, PetscLogDouble *peak, PetscLogDouble *pc,
+                                 char line[], size_t size)
 {
   const PetscInt  dim = kernel->dim, numbers = GramKernelNumbers(kernel);
   GramSolveMethod method;
   GramSchedule    schedule;
   PetscMPIInt     ranks;
-  PetscLogDouble  bytes, krylov = 0, need, predict = 0, have;
+  PetscLogDouble  bytes, krylov = 0, lrv = 0, need, predict = 0, have;
   const char     *device;
   GramPrecision   precision;
   PetscInt        matrices;
@@ -233,10 +231,11 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramK
     bytes += PredictBytes(n, m, dim, q * numbers, ranks) +
              GramBackendHostBytes(backend, n + m / ranks, dim, q * numbers);
   if (method == GRAM_SOLVE_DIRECT) bytes += DirectBytes(n * numbers, ranks);
-  else PetscCall(KrylovBytes(comm, kernel, n, q, &krylov));
-  bytes += krylov;
+  else PetscCall(KrylovBytes(comm, kernel, n, q, &krylov, &lrv));
+  bytes += krylov + lrv;
   PetscCall(GramMemoryCheck(comm, n, bytes, method == GRAM_SOLVE_DIRECT ? "direct" : "iterative", peak, line,
                             size));
+  if (pc) PetscCallMPI(MPI_Allreduce(&lrv, pc, 1, MPI_DOUBLE, MPI_SUM, comm));
   if (m) PetscCall(GramCrossDeviceBytes(comm, backend, m, n, dim, q, &predict, &have));
   PetscCall(GramScheduleDeviceBytes(&schedule, backend, kernel, n, q + 1, &need, &have));
   PetscCall(GramMemoryCheckDevice(comm, matrices * need + predict, have, device));

@@ -21,11 +21,13 @@ typedef struct {
 
 typedef enum { GRAM_GO_ON, GRAM_SAVE, GRAM_STOP } GramRequest;
 
-/* How a caller takes part in a solve. Both functions are collective; request is called after each iteration, all ranks
+/* How a caller takes part in a solve. Functions are collective; request is called after each iteration, all ranks
    get the same answer; save when the answer was not GRAM_GO_ON, as soon as the state is one to go on from. */
 typedef struct {
   PetscErrorCode (*request)(void *ctx, GramRequest *request);
   PetscErrorCode (*save)(void *ctx, const GramSolveState *state);
+  /* collective, NULL: after each set-up of pc lrv, with what it takes on all ranks, the largest of them so far */
+  PetscErrorCode (*settled)(void *ctx, const GramLRVInfo *info, PetscLogDouble bytes);
   void                 *ctx;
   const GramSolveState *from; /* NULL: from the beginning */
 } GramSolveControl;
@@ -183,12 +185,14 @@ PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, const GramSolveControl *contr
   GramSolveEstimate - The method GramSolverCreate() will take for n points and the memory it needs, with a prediction at m
   targets; refused when a node, or a device that evaluates the products, has less.
 
-  Collective. peak, line: of GramMemoryCheck(), with "direct" or "iterative".
+  Collective. peak, line: of GramMemoryCheck(), with "direct" or "iterative"; pc: what of the peak is for a set-up of
+  pc lrv that chooses all it may at first. peak and pc may be NULL.
 
   Errors: GRAM_ERR_RESOURCE with need and capacity; those of -solve_method.
 **/
 PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramKernel *kernel, PetscInt n,
-                                 PetscInt m, PetscInt q, PetscLogDouble *peak, char line[], size_t size);
+                                 PetscInt m, PetscInt q, PetscLogDouble *peak, PetscLogDouble *pc,
+                                 char line[], size_t size);
 
 #define GRAM_SOLVE_DIRECT_MAX 8000
 #define GRAM_SOLVE_PATIENCE   2000

@@ -5,15 +5,15 @@
 #include <petscsf.h>
 #include <petscblaslapack.h>
 
+#include "memory.h"
 #include "vecchia.h"
 
-#define LEVELS      40 /* of the voxel hierarchy */
-#define HASH_SEED   77
-#define LEAF        16                /* points of a leaf of the search tree, at most */
-#define LATEST      PETSC_MAX_INT     /* a position after all others */
-#define CACHE_BYTES ((size_t)1 << 25) /* of rows of F */
-#define FEW         48                /* rows of S up to which all of it is computed */
-#define STRIP       32                /* rows of G F that are written at once, by columns */
+#define LEVELS    40 /* of the voxel hierarchy */
+#define HASH_SEED 77
+#define LEAF      16            /* points of a leaf of the search tree, at most */
+#define LATEST    PETSC_MAX_INT /* a position after all others */
+#define FEW       48            /* rows of S up to which all of it is computed */
+#define STRIP     32            /* rows of G F that are written at once, by columns */
 
 struct _p_GramVecchia {
   GramPoints points; /* borrowed */
@@ -528,7 +528,7 @@ static PetscErrorCode HaloExchange(GramVecchia v, PetscLayout layout, PetscInt n
 
 static PetscErrorCode RowsCreate(GramVecchia v, Rows *rows)
 {
-  const PetscInt width = RowsWidth(rows), fit = (PetscInt)(CACHE_BYTES / sizeof(PetscReal) / (size_t)width);
+  const PetscInt width = RowsWidth(rows), fit = (PetscInt)(GRAM_VECCHIA_CACHE / (8.0 * width));
   PetscInt      *halo, n_halo;
   PetscLayout    layout;
 
@@ -552,6 +552,7 @@ static PetscErrorCode RowsDestroy(Rows *rows)
   PetscCall(PetscFree(rows->at));
   PetscCall(PetscFree(rows->halo));
   PetscCall(PetscFree2(rows->cache, rows->holds));
+  GramMemoryTrim();
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -5,6 +5,9 @@
 
 #include "gram_mat.h"
 
+#define GRAM_VECCHIA_CACHE \
+  ((PetscLogDouble)(1 << 25)) /* bytes of rows of F that GramVecchiaFactor() holds twice, at most */
+
 /**
   GramVoxelOrder - Coarse to fine: any first part of the order covers the points evenly.
 

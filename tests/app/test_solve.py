@@ -23,11 +23,11 @@ def merged(changes):
     return kept(config)
 
 
-def solve(args, folder, what, changes=(), ranks=1, codes=(0,), options=(), verb="solve"):
+def solve(args, folder, what, changes=(), ranks=1, codes=(0,), options=(), verb="solve", **more):
     """The output read back and the result; the output must exist whatever the exit code, 0 or 3."""
     config, out = merged(dict(changes)), os.path.join(folder, "out.h5")
     os.path.exists(out) and os.remove(out)
-    r = g.run(args.program, verb, config, ranks, options, args.mpiexec, folder, timeout=120)
+    r = g.run(args.program, verb, config, ranks, options, args.mpiexec, folder, timeout=120, **more)
     if not g.succeeded(what, r, codes) or not g.check(os.path.exists(out), f"{what}: exit {r.code} without output"):
         return None, r
     m = g.read(out)
@@ -300,19 +300,40 @@ def exhausted(args, folder):
 
 
 def memory(args, folder):
-    """The peak that is said before the run is the one that is measured, within a fifth."""
+    """The peak that is said before the run is the one that is measured, within a fifth; where lrv has to try what it
+    takes, the one that is said after each set-up: without neighbours, with one copy of F or two, grown."""
     x = g.halton(6000, 3)
     g.write(os.path.join(folder, "large.h5"), x=x, y=F(x)[:, 0])
-    for n in 1, 2:
-        for changes in {"solve_method": "direct"}, {"pc": dict(type="lrv", lrv_rank=600, lrv_neighbors=30)}, \
-                {"ksp": dict(max_it=3)}:
+    gaussian = lambda length: dict(type="gaussian", length_scale=length, nu=None, amplitude=1.0)
+    first = [{"solve_method": "direct"}, {"pc": dict(type="lrv", lrv_rank=600, lrv_neighbors=30)}, {"ksp": dict(max_it=3)}]
+    grown = {"kernel": gaussian(0.15), "ridge": dict(alpha=1e-4), "pc": None}
+    settled = [({"kernel": dict(type="exponential", length_scale=1.0), "ridge": dict(alpha=10.0), "pc": None}, 0),
+               ({"kernel": gaussian(0.6), "ridge": dict(alpha=1e-7), "pc": None}, 0), (grown, 60)]
+    run = lambda what, changes, n, **more: solve(args, folder, what, {
+        "data": dict(file="large.h5"), "target": None, "solve_method": "iterative", **changes}, n, (0, 3), **more)
+    for n in 1, 2, 4:
+        for changes, neighbors in ([(changes, None) for changes in first] if n < 4 else []) + settled[n // 2:]:
             what = f"memory of {changes} on {n} ranks"
-            m, r = solve(args, folder, what, {"data": dict(file="large.h5"), "target": None,
-                                              "solve_method": "iterative", **changes}, n, (0, 3))
-            if m:
-                said, peak = m["run@predicted_memory_bytes"], m["run@peak_memory_bytes"]
-                g.check(0.8 <= said / peak <= 1.25, f"{what}: {said / 1e6:.0f} MB predicted, {peak / 1e6:.0f} MB measured")
-                g.check(f"peak {said * 1e-9:.3g} GB" in r.out.split("solve ")[0], f"{what}: said {r.out}")
+            m, r = run(what, changes, n)
+            if not m:
+                continue
+            peak, said = m["run@peak_memory_bytes"], [m["run@predicted_memory_bytes"]]
+            before = r.out.split("solve ")[0]
+            g.check(f"peak {said[0] * 1e-9:.3g} GB" in before, f"{what}: said {r.out}")
+            if "run@settled_memory_bytes" in m:
+                said.append(m["run@settled_memory_bytes"])
+                line = f"rank {m['run@pc_rank']}, {m['run@pc_neighbors']} neighbours: peak {said[1] * 1e-9:.3g} GB"
+                g.check(line in before, f"{what}: nowhere '{line}' in {r.out}")
+            if neighbors is not None:
+                g.check(m["run@pc_neighbors"] == neighbors, f"{what}: {m['run@pc_neighbors']} neighbours")
+                del said[0]
+            g.check(said and all(0.8 <= bytes / peak <= 1.25 for bytes in said),
+                    f"{what}: {[round(bytes / 1e6) for bytes in said]} MB predicted, {peak / 1e6:.0f} MB measured")
+    # set up with what fits into a quarter, and told when more would not
+    m, r = run("growth without memory", grown, 1, prefix=["env", "SLURM_MEM_PER_NODE=330"])
+    if m:
+        g.check(m["run@pc_neighbors"] == 30 and any("it stays at rank" in line for line in r.err),
+                f"growth without memory: {m['run@pc_neighbors']} neighbours, said {r.err}")
 
 
 TESTS = [ranks, predict, grid, sphere, not_converged, singular, products, precision, mixed, krylov, preconditioner, columns, exhausted, memory]
