@@ -337,6 +337,15 @@ static PetscErrorCode PartCreate(const Krylov *k, Mat panel, PetscInt n, const P
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* and back: the columns at [n] of panel = part, which is destroyed */
+static PetscErrorCode PartReturn(Mat *part, PetscInt n, const PetscInt at[], Mat panel)
+{
+  PetscFunctionBegin;
+  for (PetscInt c = 0; c < n; c++) PetscCall(ColumnCopy(*part, c, panel, at[c]));
+  PetscCall(MatDestroy(part));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* R = B - A X of the columns at [n] by the true operator */
 static PetscErrorCode TrueResidual(Krylov *k, Mat X, PetscInt n, const PetscInt at[])
 {
@@ -350,10 +359,9 @@ static PetscErrorCode TrueResidual(Krylov *k, Mat X, PetscInt n, const PetscInt 
   PetscCall(PartCreate(k, X, n, at, &X_at));
   PetscCall(PanelCreate(k, n, &R_at));
   PetscCall(GramResidualUpdate(k->residual, n, columns, B_at, X_at, R_at));
-  for (PetscInt c = 0; c < n; c++) PetscCall(ColumnCopy(R_at, c, k->R, at[c]));
+  PetscCall(PartReturn(&R_at, n, at, k->R));
   PetscCall(MatDestroy(&B_at));
   PetscCall(MatDestroy(&X_at));
-  PetscCall(MatDestroy(&R_at));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -467,9 +475,8 @@ static PetscErrorCode Attempt(Krylov *k, PetscInt n, const PetscInt at[], Mat B,
       PetscCall(PartCreate(k, B, 1, &c, &b));
       PetscCall(PartCreate(k, X, 1, &c, &x));
       PetscCall(Attempt(k, 1, at + c, b, x, from_x));
-      PetscCall(ColumnCopy(x, 0, X, c));
+      PetscCall(PartReturn(&x, 1, &c, X));
       PetscCall(MatDestroy(&b));
-      PetscCall(MatDestroy(&x));
     }
     PetscFunctionReturn(PETSC_SUCCESS);
   }
@@ -508,9 +515,8 @@ static PetscErrorCode Attempt(Krylov *k, PetscInt n, const PetscInt at[], Mat B,
   PetscCall(PartCreate(k, B, n_slow, places, &B_slow));
   PetscCall(PartCreate(k, X, n_slow, places, &X_slow));
   PetscCall(Attempt(k, n_slow, slow, B_slow, X_slow, PETSC_TRUE));
-  for (PetscInt c = 0; c < n_slow; c++) PetscCall(ColumnCopy(X_slow, c, X, places[c]));
+  PetscCall(PartReturn(&X_slow, n_slow, places, X));
   PetscCall(MatDestroy(&B_slow));
-  PetscCall(MatDestroy(&X_slow));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -710,9 +716,8 @@ static PetscErrorCode Start(Krylov *k, PetscInt *n, PetscInt at[])
   PetscCall(PartCreate(k, k->B, *n, at, &B_at));
   PetscCall(PanelCreate(k, *n, &X_at));
   PetscCall(PCMatApply(k->pc, B_at, X_at));
-  for (PetscInt c = 0; c < *n; c++) PetscCall(ColumnCopy(X_at, c, k->X, at[c]));
+  PetscCall(PartReturn(&X_at, *n, at, k->X));
   PetscCall(MatDestroy(&B_at));
-  PetscCall(MatDestroy(&X_at));
   PetscCall(TrueResidual(k, k->X, *n, at));
   k->report->iterations += *n;
   for (PetscInt c = 0; c < *n; c++) {
@@ -852,15 +857,11 @@ static PetscErrorCode Iterate(Krylov *k, PetscInt n, const PetscInt at[], PetscI
       k->directions = &directions;
     }
     PetscCall(Attempt(k, n_work, work, B, X, (PetscBool)(from_x || attempt > 0)));
-    for (PetscInt c = 0; c < n_work; c++) {
-      PetscCall(ColumnCopy(X, c, k->X, work[c]));
-      if (!k->P) continue;
-      PetscCall(ColumnCopy(directions.P, c, k->P, work[c]));
-      k->rz_all[k->first + work[c]] = k->request && k->batched && k->growths == growths ? rz[c] : 0;
-    }
+    PetscCall(PartReturn(&X, n_work, work, k->X));
     PetscCall(MatDestroy(&B));
-    PetscCall(MatDestroy(&X));
-    PetscCall(MatDestroy(&directions.P));
+    if (k->P) PetscCall(PartReturn(&directions.P, n_work, work, k->P));
+    for (PetscInt c = 0; k->P && c < n_work; c++)
+      k->rz_all[k->first + work[c]] = k->request && k->batched && k->growths == growths ? rz[c] : 0;
     if (k->request) {
       PetscCall(Save(k));
       if (k->report->stopped) break;
