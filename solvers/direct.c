@@ -11,7 +11,7 @@ struct _p_GramDirect {
 };
 
 /* One rank: the lower triangle straight into the array LAPACK will factor. */
-static PetscErrorCode FillLAPACK(Mat A, Mat F)
+static PetscErrorCode FillLAPACK(Mat A, const PetscReal shift[], PetscInt b, Mat F)
 {
   PetscInt   n, lda, *index;
   PetscReal *f;
@@ -26,6 +26,7 @@ static PetscErrorCode FillLAPACK(Mat A, Mat F)
     PetscCall(GramMatGetEntries(A, n - j, index + j, PetscMin(STRIP, n - j), index + j,
                                 f + (size_t)j * (size_t)lda + (size_t)j, lda));
   }
+  for (PetscInt j = 0; j < n; j++) f[GramAt(j, lda, j)] += shift[j % b];
   PetscCall(MatDenseRestoreArrayWrite(F, &f));
   PetscCall(PetscFree(index));
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -33,7 +34,7 @@ static PetscErrorCode FillLAPACK(Mat A, Mat F)
 
 #if defined(PETSC_HAVE_SCALAPACK)
 /* Every rank evaluates its own block-cyclic entries on and below the diagonal: nothing travels. */
-static PetscErrorCode FillScaLAPACK(Mat A, Mat F)
+static PetscErrorCode FillScaLAPACK(Mat A, const PetscReal shift[], PetscInt b, Mat F)
 {
   IS              rows, cols;
   const PetscInt *row, *col;
@@ -54,6 +55,11 @@ static PetscErrorCode FillScaLAPACK(Mat A, Mat F)
     while (i < m && row[i] < col[j]) i++;
     if (i == m) break;
     PetscCall(GramMatGetEntries(A, m - i, row + i, width, col + j, strip, m - i));
+    for (PetscInt c = 0; c < width; c++) {
+      for (PetscInt r = i; r < m && row[r] <= col[j + c]; r++) {
+        if (row[r] == col[j + c]) strip[GramAt(c, m - i, r - i)] += shift[row[r] % b];
+      }
+    }
     PetscCall(MatSetValues(F, m - i, row + i, width, col + j, strip, INSERT_VALUES));
   }
   PetscCall(PetscFree(strip));
@@ -89,17 +95,23 @@ static PetscMPIInt ActiveRanks(PetscInt n, PetscMPIInt size)
   return size;
 }
 
-static PetscErrorCode FactorActive(Mat A, PetscInt n, PetscMPIInt ranks, GramDirect d, PetscBool *spd)
+static PetscErrorCode FactorActive(Mat A, PetscReal shift, PetscInt n, PetscMPIInt ranks, GramDirect d,
+                                   PetscBool *spd)
 {
+  PetscReal shifts[1 + GRAM_MAX_DIM];
+  PetscInt  b;
+
   PetscFunctionBegin;
+  PetscCall(GramMatGetBlock(A, &b, shifts, NULL));
+  for (PetscInt p = 0; p < b; p++) shifts[p] = shift / PetscSqr(shifts[p]);
   if (ranks == 1) {
     PetscCall(MatCreateSeqDense(d->active, n, n, NULL, &d->F));
     PetscCall(MatSetOption(d->F, MAT_SPD, PETSC_TRUE)); /* potrf, not sytrf */
-    PetscCall(FillLAPACK(A, d->F));
+    PetscCall(FillLAPACK(A, shifts, b, d->F));
   } else {
 #if defined(PETSC_HAVE_SCALAPACK)
     PetscCall(MatCreateScaLAPACK(d->active, PETSC_DECIDE, PETSC_DECIDE, n, n, 0, 0, &d->F));
-    PetscCall(FillScaLAPACK(A, d->F));
+    PetscCall(FillScaLAPACK(A, shifts, b, d->F));
 #endif
   }
   PetscCall(MatAssemblyBegin(d->F, MAT_FINAL_ASSEMBLY));
@@ -120,7 +132,7 @@ static PetscErrorCode Layout(MPI_Comm comm, PetscInt n_local, PetscMPIInt counts
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramDirectCreate(Mat A, GramDirect *direct, PetscBool *spd)
+PetscErrorCode GramDirectCreate(Mat A, PetscReal shift, GramDirect *direct, PetscBool *spd)
 {
   MPI_Comm    comm;
   PetscMPIInt size, rank, ranks;
@@ -141,7 +153,7 @@ PetscErrorCode GramDirectCreate(Mat A, GramDirect *direct, PetscBool *spd)
                     n, n);
   PetscCall(PetscNew(&d));
   PetscCallMPI(MPI_Comm_split(comm, rank < ranks ? 0 : MPI_UNDEFINED, rank, &d->active));
-  if (rank < ranks) PetscCall(FactorActive(A, n, ranks, d, spd));
+  if (rank < ranks) PetscCall(FactorActive(A, shift, n, ranks, d, spd));
   PetscCallMPI(MPI_Bcast(spd, 1, MPIU_BOOL, 0, comm));
   PetscCall(PetscMalloc4(size, &d->counts, size, &d->from, size, &d->counts_A, size, &d->from_A));
   if (d->F) PetscCall(MatGetLocalSize(d->F, &n_local, NULL));

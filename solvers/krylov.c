@@ -328,6 +328,18 @@ static PetscErrorCode ColumnCopy(Mat from, PetscInt c_from, Mat to, PetscInt c_t
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* x += column c of a panel */
+static PetscErrorCode AddColumn(Mat panel, PetscInt c, Vec x)
+{
+  Vec d;
+
+  PetscFunctionBegin;
+  PetscCall(MatDenseGetColumnVecRead(panel, c, &d));
+  PetscCall(VecAXPY(x, 1, d));
+  PetscCall(MatDenseRestoreColumnVecRead(panel, c, &d));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* part = the columns at [n] of panel */
 static PetscErrorCode PartCreate(const Krylov *k, Mat panel, PetscInt n, const PetscInt at[], Mat *part)
 {
@@ -764,14 +776,12 @@ static PetscErrorCode Refine(Krylov *k, PetscInt *n, PetscInt at[])
     PetscCall(PanelCreate(k, n_work, &D));
     PetscCall(Attempt(k, n_work, work, R, D, PETSC_FALSE));
     for (PetscInt c = 0; c < n_work; c++) {
-      Vec d, x;
+      Vec x;
 
       PetscCall(ColumnCopy(k->X, work[c], k->best, work[c]));
-      PetscCall(MatDenseGetColumnVecRead(D, c, &d));
       PetscCall(MatDenseGetColumnVec(k->X, work[c], &x));
-      PetscCall(VecAXPY(x, 1, d));
+      PetscCall(AddColumn(D, c, x));
       PetscCall(MatDenseRestoreColumnVec(k->X, work[c], &x));
-      PetscCall(MatDenseRestoreColumnVecRead(D, c, &d));
     }
     PetscCall(MatDestroy(&R));
     PetscCall(MatDestroy(&D));
@@ -825,6 +835,47 @@ static PetscErrorCode TakeBest(Krylov *k, PetscInt n, const PetscInt at[])
     else {
       *Now(k, worse[c])   = norm[c];
       *NormX(k, worse[c]) = norm_x[c];
+    }
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Where A is numerically singular CG ends at the first p'Ap <= 0. M of lrv is definite all the same, and x += M^-1 r goes
+   on while that halves r. */
+static PetscErrorCode Mend(Krylov *k, PetscInt n, const PetscInt at[])
+{
+  PetscBool lrv;
+
+  PetscFunctionBegin;
+  PetscCall(PetscObjectTypeCompare((PetscObject)k->pc, "lrv", &lrv));
+  for (PetscInt c = 0; c < n && lrv; c++) {
+    Column *w = k->column + at[c];
+
+    while (w->reason == KSP_DIVERGED_INDEFINITE_MAT && w->left > 0 && *Now(k, at[c]) > w->goal) {
+      const PetscReal before = *Now(k, at[c]), norm_x = *NormX(k, at[c]);
+      Vec             x;
+      Mat             R, D;
+
+      PetscCall(TrueResidual(k, k->X, 1, at + c));
+      PetscCall(PartCreate(k, k->R, 1, at + c, &R));
+      PetscCall(PanelCreate(k, 1, &D));
+      PetscCall(PCMatApply(k->pc, R, D));
+      PetscCall(ColumnCopy(k->X, at[c], k->best, at[c]));
+      PetscCall(MatDenseGetColumnVec(k->X, at[c], &x));
+      PetscCall(AddColumn(D, 0, x));
+      PetscCall(MatDenseRestoreColumnVec(k->X, at[c], &x));
+      PetscCall(MatDestroy(&R));
+      PetscCall(MatDestroy(&D));
+      PetscCall(TrueResidual(k, k->X, 1, at + c));
+      k->report->iterations += 2;
+      w->left--;
+      if (*Now(k, at[c]) <= before) PetscCall(HistoryAdd(w, *Now(k, at[c]) / w->norm_b));
+      else {
+        PetscCall(ColumnCopy(k->best, at[c], k->X, at[c]));
+        *Now(k, at[c])   = before;
+        *NormX(k, at[c]) = norm_x;
+      }
+      if (!(*Now(k, at[c]) <= before / 2)) break;
     }
   }
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -887,6 +938,7 @@ static PetscErrorCode Iterate(Krylov *k, PetscInt n, const PetscInt at[], PetscI
   }
   PetscCall(MatDestroy(&directions.R));
   if (!k->report->stopped) PetscCall(TakeBest(k, n, at));
+  if (!k->report->stopped) PetscCall(Mend(k, n, at));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -10,7 +10,10 @@
 #include "solve.h"
 #include "tail.h"
 
-#define REFINEMENTS  3    /* of a direct solution */
+#define REFINEMENTS  3  /* of a direct solution; */
+#define MENDED       50 /* with a shift */
+#define SHIFT_LEAST  1e-15
+#define SHIFT_MOST   1e-10
 #define INVERSE_MOST 5000 /* iterations of a column of the inverse */
 
 /* largest over the columns of norm[r] / scale[r] */
@@ -33,14 +36,42 @@ struct _p_GramSolver {
   Mat             B, B_true;
   KSP             ksp;
   GramDirect      direct; /* NULL before it is needed */
-  PetscBool       spd;    /* there is a factor */
+  PetscBool       spd;    /* there is a factor, */
+  PetscReal       shift;  /* of this, in units of GramMatGetBlock() */
   PetscReal       least;  /* Ritz value of M^-1 B seen by GramSolverInverse() */
 };
 
+/* trace of the kernel matrix without ridge, over N */
+static PetscErrorCode MeanDiagonal(Mat B, PetscReal *mean)
+{
+  PetscInt   N, start, end;
+  PetscReal *d;
+
+  PetscFunctionBegin;
+  PetscCall(MatGetSize(B, &N, NULL));
+  PetscCall(MatGetOwnershipRange(B, &start, &end));
+  PetscCall(PetscMalloc1(end - start, &d));
+  PetscCall(GramMatGetKernelDiagonal(B, start, end - start, d));
+  *mean = 0;
+  for (PetscInt i = 0; i < end - start; i++) *mean += d[i] / (PetscReal)N;
+  PetscCall(PetscFree(d));
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, mean, 1, MPIU_REAL, MPI_SUM, PetscObjectComm((PetscObject)B)));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 static PetscErrorCode Factor(GramSolver s)
 {
+  PetscReal mean = 0;
+
   PetscFunctionBegin;
-  if (!s->direct) PetscCall(GramDirectCreate(s->B, &s->direct, &s->spd));
+  if (s->direct) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramDirectCreate(s->B, 0, &s->direct, &s->spd));
+  if (!s->spd) PetscCall(MeanDiagonal(s->B, &mean));
+  for (PetscReal shift = SHIFT_LEAST; !s->spd && shift <= SHIFT_MOST * 1.5; shift *= 10) {
+    s->shift = shift * mean;
+    PetscCall(GramDirectDestroy(&s->direct));
+    PetscCall(GramDirectCreate(s->B, s->shift, &s->direct, &s->spd));
+  }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -52,16 +83,17 @@ static PetscErrorCode SolveDirect(GramSolver s, GramResidual *residual, Mat Y, M
   Mat        R, C_before;
 
   PetscFunctionBegin;
-  PetscCall(PetscMalloc1(REFINEMENTS + 2, &report->history));
+  PetscCall(PetscMalloc1(MENDED + 2, &report->history));
   report->history[report->n_history++] = 1; /* x = 0 */
   PetscCall(PetscTimeSubtract(&report->setup_seconds));
   PetscCall(Factor(s));
   PetscCall(PetscTimeAdd(&report->setup_seconds));
-  if (!s->spd) PetscCall(PetscStrncpy(report->reason, "indefinite", sizeof report->reason));
+  report->shift = s->shift;
+  if (s->shift > 0 || !s->spd) PetscCall(PetscStrncpy(report->reason, "indefinite", sizeof report->reason));
   PetscCall(PetscMalloc2(q, &r_before, q, &x_before));
   PetscCall(MatDuplicate(Y, MAT_COPY_VALUES, &R));
   PetscCall(MatDuplicate(Y, MAT_DO_NOT_COPY_VALUES, &C_before));
-  for (PetscInt step = 0; s->spd && step <= REFINEMENTS; step++) {
+  for (PetscInt step = 0; s->spd && step <= (s->shift > 0 ? MENDED : REFINEMENTS); step++) {
     PetscCall(GramDirectSolve(s->direct, R, R));
     PetscCall(MatAXPY(C, 1, R, SAME_NONZERO_PATTERN)); /* x += A^-1 r */
     PetscCall(GramResidualUpdate(residual, q, NULL, Y, C, R));
