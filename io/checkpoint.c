@@ -61,25 +61,11 @@ static PetscErrorCode Sum(const GramCheckpoint *c, char text[32])
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* What was there becomes the older generation: a kill before the new one has its name leaves that. */
-static PetscErrorCode Age(MPI_Comm comm, const char *path)
-{
-  PetscMPIInt rank;
-  char        old[PETSC_MAX_PATH_LEN];
-
-  PetscFunctionBegin;
-  PetscCallMPI(MPI_Comm_rank(comm, &rank));
-  PetscCall(PetscSNPrintf(old, sizeof old, "%s.old", path));
-  if (!rank && !access(path, F_OK)) (void)rename(path, old);
-  PetscCallMPI(MPI_Barrier(comm));
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
 PetscErrorCode GramCheckpointWrite(const char *path, const GramCheckpoint *c)
 {
   PetscMPIInt rank;
   GramH5      file;
-  char        sum[32];
+  char        sum[32], old[PETSC_MAX_PATH_LEN + 8];
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_rank(c->comm, &rank));
@@ -105,7 +91,8 @@ PetscErrorCode GramCheckpointWrite(const char *path, const GramCheckpoint *c)
     PetscCall(PetscSNPrintf(name, sizeof name, "growth%d", k));
     PetscCall(GramH5WriteInt(file, "checkpoint", name, c->growth[k]));
   }
-  PetscCall(Age(c->comm, path));
+  PetscCall(PetscSNPrintf(old, sizeof old, "%s.old", path));
+  PetscCall(GramH5KeepOld(file, old));
   PetscCall(GramH5Close(&file));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -206,15 +193,16 @@ PetscErrorCode GramCheckpointRead(const char *path, GramCheckpoint *c, PetscBool
 
 PetscErrorCode GramCheckpointRemove(MPI_Comm comm, const char *path)
 {
+  static const char *const ends[] = {"", ".old", ".part"}; /* the last of a run that was killed */
+
   PetscMPIInt rank;
-  char        old[PETSC_MAX_PATH_LEN];
+  char        name[PETSC_MAX_PATH_LEN + 8];
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_rank(comm, &rank));
-  PetscCall(PetscSNPrintf(old, sizeof old, "%s.old", path));
-  if (!rank) {
-    (void)unlink(path);
-    (void)unlink(old);
+  for (size_t i = 0; !rank && i < PETSC_STATIC_ARRAY_LENGTH(ends); i++) {
+    PetscCall(PetscSNPrintf(name, sizeof name, "%s%s", path, ends[i]));
+    (void)unlink(name);
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }

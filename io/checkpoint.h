@@ -44,7 +44,7 @@ PetscErrorCode GramCheckpointWrite(const char *path, const GramCheckpoint *check
 PetscErrorCode GramCheckpointRead(const char *path, GramCheckpoint *checkpoint, PetscBool *found, char what[],
                                   size_t size);
 
-/* Both generations. Collective. */
+/* Both generations, and what a killed run was writing. Collective. */
 PetscErrorCode GramCheckpointRemove(MPI_Comm comm, const char *path);
 
 /* A sum over [n_local][width] numbers in input order that is the same on any number of ranks. Collective. */

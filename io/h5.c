@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* fallocate, O_TMPFILE */
 #include <errno.h>
 #include <fcntl.h>
 #include <hdf5.h>
@@ -11,11 +12,14 @@
 #include "h5.h"
 
 struct _p_GramH5 {
-  MPI_Comm  comm;
-  hid_t     file;
-  PetscBool writing;
-  PetscBool failed; /* a write went wrong on some rank: nothing more is tried */
-  char      key[64], path[PETSC_MAX_PATH_LEN], partial[PETSC_MAX_PATH_LEN + 8];
+  MPI_Comm    comm;
+  hid_t       file;
+  PetscBool   writing;
+  PetscBool   failed;  /* a write went wrong on some rank: nothing more is tried */
+  int         watched; /* reading, on the first rank: the file as it was checked, */
+  struct stat checked; /* and what it was then; else -1 */
+  char        key[64], path[PETSC_MAX_PATH_LEN], partial[PETSC_MAX_PATH_LEN + 8];
+  char        old[PETSC_MAX_PATH_LEN + 8]; /* what becomes of the file before; "": it goes */
 };
 
 /* Every rank learns whether any rank failed. */
@@ -35,8 +39,9 @@ static PetscErrorCode FileNew(MPI_Comm comm, const char *path, const char *key, 
   if (!getenv("GRAM_TRACEBACK"))
     GramCheckInput(H5Eset_auto2(H5E_DEFAULT, NULL, NULL) >= 0, comm, "HDF5 does not start");
   PetscCall(PetscNew(&f));
-  f->comm = comm;
-  f->file = H5I_INVALID_HID;
+  f->comm    = comm;
+  f->file    = H5I_INVALID_HID;
+  f->watched = -1;
   PetscCall(PetscStrncpy(f->key, key, sizeof f->key));
   /* a link stays one: what it points to is replaced */
   if (lstat(path, &st) || !S_ISLNK(st.st_mode) || !realpath(path, f->path))
@@ -64,6 +69,32 @@ static void Inspect(const char *path, char problem[], size_t size)
   }
 }
 
+/* MPI reads zeros beyond the end of a file that has become shorter, and nobody says so. */
+static PetscErrorCode HasChanged(GramH5 f, PetscBool *changed)
+{
+  struct stat now;
+
+  PetscFunctionBegin;
+  *changed = PETSC_FALSE;
+  if (f->writing) PetscFunctionReturn(PETSC_SUCCESS);
+  if (f->watched >= 0)
+    *changed = (PetscBool)(fstat(f->watched, &now) || now.st_size != f->checked.st_size ||
+                           now.st_mtim.tv_sec != f->checked.st_mtim.tv_sec ||
+                           now.st_mtim.tv_nsec != f->checked.st_mtim.tv_nsec);
+  PetscCallMPI(MPI_Bcast(changed, 1, MPIU_BOOL, 0, f->comm));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode CheckUnchanged(GramH5 f)
+{
+  PetscBool changed;
+
+  PetscFunctionBegin;
+  PetscCall(HasChanged(f, &changed));
+  GramCheckInput(!changed, f->comm, "%s: '%s' changed while it was read", f->key, f->path);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramH5OpenRead(MPI_Comm comm, const char *path, const char *key, GramH5 *file)
 {
   char        problem[PETSC_MAX_PATH_LEN + 128];
@@ -75,7 +106,11 @@ PetscErrorCode GramH5OpenRead(MPI_Comm comm, const char *path, const char *key, 
   GramCheckInput(path[0], comm, "%s: no file given", key);
   PetscCall(FileNew(comm, path, key, file));
   PetscCallMPI(MPI_Comm_rank(comm, &rank));
-  if (rank == 0) Inspect(path, problem, sizeof problem);
+  if (rank == 0) {
+    (*file)->watched = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe would wait for a writer */
+    if ((*file)->watched >= 0) (void)fstat((*file)->watched, &(*file)->checked);
+    Inspect(path, problem, sizeof problem);
+  }
   PetscCallMPI(MPI_Bcast(problem, (PetscMPIInt)sizeof problem, MPI_CHAR, 0, comm));
   GramCheckInput(!problem[0], comm, "%s: %s", key, problem);
   access = H5Pcreate(H5P_FILE_ACCESS);
@@ -83,6 +118,7 @@ PetscErrorCode GramH5OpenRead(MPI_Comm comm, const char *path, const char *key, 
   (*file)->file = H5Fopen(path, H5F_ACC_RDONLY, access);
   (void)H5Pclose(access);
   PetscCall(AnyRank(comm, (PetscBool)((*file)->file < 0), &failed));
+  if (failed) PetscCall(CheckUnchanged(*file));
   GramCheckInput(!failed, comm, "%s: cannot open '%s' on every rank", key, path);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -94,22 +130,81 @@ PetscBool GramH5IsLost(void) { return lost; }
 /* What HDF5 adds to the data of a file of ours: tens of kilobytes. */
 #define METADATA_BYTES 65536.0
 
-/* On the first rank: what stands in the way of writing bytes to path, before HDF5 is asked. */
-static void SpaceProblem(const char *partial, PetscLogDouble bytes, char problem[], size_t size)
+/* An open file gets its blocks before HDF5 writes: 0 or errno. Where the file system cannot do that, the free space
+   of this moment has to do. */
+static int Reserve(int fd, PetscLogDouble bytes)
 {
   struct statvfs fs;
-  const int      fd = open(partial, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+
+  bytes += METADATA_BYTES;
+  if (!fallocate(fd, 0, 0, (off_t)bytes)) return 0;
+  if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG || errno == EIO) return errno;
+  return !fstatvfs(fd, &fs) && bytes > (PetscLogDouble)fs.f_bavail * (PetscLogDouble)fs.f_frsize ? ENOSPC : 0;
+}
+
+/* A file without contents, made in memory and written by hand: HDF5 itself cannot give up what a disk does not take. */
+static int WriteEmpty(int fd, const char *name)
+{
+  const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+  char        image[8192];
+  ssize_t     size = -1;
+  hid_t       file;
+
+  (void)H5Pset_fapl_core(access, sizeof image, 0);
+  file = H5Fcreate(name, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+  if (file >= 0 && H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0) size = H5Fget_file_image(file, image, sizeof image);
+  if (file >= 0) (void)H5Fclose(file);
+  (void)H5Pclose(access);
+  if (size <= 0) return EIO;
+  errno = ENOSPC; /* a short write says nothing */
+  return write(fd, image, (size_t)size) == size ? 0 : errno;
+}
+
+/* On the first rank: what stands in the way of writing bytes to path; else the file is there, empty. */
+static void Begin(GramH5 f, PetscLogDouble bytes, char problem[], size_t size)
+{
+  const int fd = open(f->partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  int       error;
 
   problem[0] = '\0';
-  if (fd < 0) (void)snprintf(problem, size, "cannot create '%s': %s", partial, strerror(errno));
-  else if (!fstatvfs(fd, &fs) &&
-           bytes + METADATA_BYTES > (PetscLogDouble)fs.f_bavail * (PetscLogDouble)fs.f_frsize) {
-    (void)snprintf(problem, size, "disk full: '%s' needs %.3g MB, %.3g MB are free", partial,
-                   (bytes + METADATA_BYTES) * 1e-6,
-                   1e-6 * (PetscLogDouble)fs.f_bavail * (PetscLogDouble)fs.f_frsize);
-    (void)unlink(partial);
+  if (fd < 0) {
+    (void)snprintf(problem, size, "cannot create '%s': %s", f->partial, strerror(errno));
+    return;
   }
-  if (fd >= 0) (void)close(fd);
+  error = WriteEmpty(fd, f->partial);
+  if (!error) error = Reserve(fd, bytes);
+  if (error) {
+    (void)snprintf(problem, size, "cannot write the %.3g MB of '%s': %s", (bytes + METADATA_BYTES) * 1e-6,
+                   f->path, strerror(error));
+    (void)unlink(f->partial);
+  }
+  (void)close(fd);
+}
+
+PetscErrorCode GramH5CheckSpace(MPI_Comm comm, const char *path, const char *key, PetscLogDouble bytes)
+{
+  PetscMPIInt rank;
+  char        folder[PETSC_MAX_PATH_LEN];
+  GramH5      f;
+  int         fd, error = 0;
+
+  PetscFunctionBegin;
+  PetscCall(FileNew(comm, path, key, &f));
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  if (rank == 0) {
+    (void)unlink(f->partial); /* of a run that was killed */
+    PetscCall(PetscStrncpy(folder, f->path, sizeof folder));
+    fd = open(dirname(folder), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666); /* no name: nothing to leave behind */
+    if (fd >= 0) {
+      error = Reserve(fd, bytes);
+      (void)close(fd);
+    }
+  }
+  PetscCallMPI(MPI_Bcast(&error, 1, MPI_INT, 0, comm));
+  PetscCall(PetscFree(f));
+  GramCheckResource(!error, comm, "%s: cannot write the %.3g MB of '%s': %s", key,
+                    (bytes + METADATA_BYTES) * 1e-6, path, strerror(error));
+  PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscErrorCode GramH5Create(MPI_Comm comm, const char *path, const char *key, PetscLogDouble bytes,
@@ -123,27 +218,36 @@ PetscErrorCode GramH5Create(MPI_Comm comm, const char *path, const char *key, Pe
   PetscFunctionBegin;
   PetscCall(FileNew(comm, path, key, file));
   PetscCallMPI(MPI_Comm_rank(comm, &rank));
-  if (rank == 0) SpaceProblem((*file)->partial, bytes, problem, sizeof problem);
+  if (rank == 0) Begin(*file, bytes, problem, sizeof problem);
   PetscCallMPI(MPI_Bcast(problem, (PetscMPIInt)sizeof problem, MPI_CHAR, 0, comm));
+  if (problem[0]) PetscCall(PetscFree(*file));
   GramCheckResource(!problem[0], comm, "%s: %s", key, problem);
   (*file)->writing = PETSC_TRUE;
   access           = H5Pcreate(H5P_FILE_ACCESS);
   (void)H5Pset_fapl_mpio(access, comm, MPI_INFO_NULL);
-  (*file)->file = H5Fcreate((*file)->partial, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+  (*file)->file = H5Fopen((*file)->partial, H5F_ACC_RDWR, access);
   (void)H5Pclose(access);
   PetscCall(AnyRank(comm, (PetscBool)((*file)->file < 0), &failed));
-  GramCheckResource(!failed, comm, "%s: cannot create '%s'", key, (*file)->partial);
+  GramCheckResource(!failed, comm, "%s: cannot write '%s' from every rank", key, (*file)->partial);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramH5KeepOld(GramH5 f, const char *old)
+{
+  PetscFunctionBegin;
+  PetscCall(PetscStrncpy(f->old, old, sizeof f->old));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 /* Data on the disk first, then the name, then the folder that holds the name. */
-static int Publish(const char *partial, const char *path)
+static int Publish(const char *partial, const char *path, const char *old)
 {
   char folder[PETSC_MAX_PATH_LEN];
   int  fd = open(partial, O_RDONLY), error = 0;
 
   if (fd < 0 || fsync(fd)) error = errno;
   if (fd >= 0) (void)close(fd);
+  if (!error && old[0] && rename(path, old) && errno != ENOENT) error = errno;
   if (!error && rename(partial, path)) error = errno;
   if (error) return error;
   (void)snprintf(folder, sizeof folder, "%s", path);
@@ -174,15 +278,17 @@ PetscErrorCode GramH5Close(GramH5 *file)
   GramH5      f    = *file;
   MPI_Comm    comm = f->comm;
   PetscMPIInt rank;
-  PetscBool   failed;
+  PetscBool   failed, changed;
   int         error = 0;
   char        path[PETSC_MAX_PATH_LEN], key[64];
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  PetscCall(HasChanged(f, &changed));
+  if (f->watched >= 0) (void)close(f->watched);
   PetscCall(Finish(f));
   if (f->writing && rank == 0) {
-    if (!f->failed) error = Publish(f->partial, f->path);
+    if (!f->failed) error = Publish(f->partial, f->path, f->old);
     if (f->failed || error) (void)unlink(f->partial);
   }
   PetscCallMPI(MPI_Bcast(&error, 1, MPI_INT, 0, comm));
@@ -190,72 +296,97 @@ PetscErrorCode GramH5Close(GramH5 *file)
   PetscCall(PetscStrncpy(key, f->key, sizeof key));
   failed = (PetscBool)(f->failed && f->writing);
   PetscCall(PetscFree(*file));
+  GramCheckInput(!changed, comm, "%s: '%s' changed while it was read", key, path);
   GramCheckResource(!failed, comm, "%s: writing '%s' failed (disk full?); nothing was left there", key, path);
   GramCheckResource(!error, comm, "%s: writing '%s' failed: %s", key, path, strerror(error));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramH5Exists(GramH5 f, const char *name, PetscBool *exists)
+/* Of one name: is it there? */
+static PetscBool Look(hid_t file, const char *name)
 {
   char  part[256];
   char *at, *relative = part;
 
-  PetscFunctionBegin;
-  PetscCall(PetscStrncpy(part, name, sizeof part));
+  (void)snprintf(part, sizeof part, "%s", name);
   at = strchr(part, '@');
   if (at) *at = '\0';
   while (*relative == '/') relative++; /* /x is x */
-  *exists = PETSC_TRUE;
-  for (char *slash = strchr(relative, '/'); *exists && part[0];
+  for (char *slash = strchr(relative, '/'); part[0];
        slash       = strchr(slash + 1, '/')) { /* each group in turn */
     if (slash) *slash = '\0';
-    *exists = (PetscBool)(H5Lexists(f->file, part, H5P_DEFAULT) > 0);
+    if (H5Lexists(file, part, H5P_DEFAULT) <= 0) return PETSC_FALSE;
     if (!slash) break;
     *slash = '/';
   }
-  if (*exists && at)
-    *exists = (PetscBool)(H5Aexists_by_name(f->file, part[0] ? part : "/", at + 1, H5P_DEFAULT) > 0);
+  return (PetscBool)(!at || H5Aexists_by_name(file, part[0] ? part : "/", at + 1, H5P_DEFAULT) > 0);
+}
+
+/* What a file says of itself is read by the first rank alone: while a file changes, ranks would not see the same. */
+PetscErrorCode GramH5Exists(GramH5 f, const char *name, PetscBool *exists)
+{
+  PetscFunctionBegin;
+  *exists = Look(f->file, name);
+  PetscCallMPI(MPI_Bcast(exists, 1, MPIU_BOOL, 0, f->comm));
+  if (!*exists) PetscCall(CheckUnchanged(f)); /* that is the better message */
   PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Of a dataset, or found is 0 */
+typedef struct {
+  int found, ndims;
+  H5T_class_t class;
+  hsize_t dims[2];
+} Shape;
+
+static void Measure(hid_t file, const char *name, Shape *s)
+{
+  const hid_t set = H5Dopen2(file, name, H5P_DEFAULT), type = set < 0 ? -1 : H5Dget_type(set),
+              space = set < 0 ? -1 : H5Dget_space(set);
+
+  *s = (Shape){.found = type >= 0 && space >= 0, .ndims = -1, .class = H5T_NO_CLASS, .dims = {0, 1}};
+  if (s->found) {
+    s->class = H5Tget_class(type);
+    s->ndims = H5Sget_simple_extent_ndims(space);
+    if (s->ndims == 1 || s->ndims == 2) (void)H5Sget_simple_extent_dims(space, s->dims, NULL);
+  }
+  if (type >= 0) (void)H5Tclose(type);
+  if (space >= 0) (void)H5Sclose(space);
+  if (set >= 0) (void)H5Dclose(set);
 }
 
 PetscErrorCode GramH5GetShape(GramH5 f, const char *name, const char *key, PetscBool integer, PetscInt *ndims,
                               PetscInt *rows, PetscInt *cols)
 {
-  PetscBool exists;
-  hid_t     set, space = H5I_INVALID_HID, type;
-  hsize_t   dims[2] = {0, 1};
-  int       rank    = -1;
-  H5T_class_t class = H5T_NO_CLASS;
+  PetscBool   exists;
+  PetscMPIInt rank;
+  Shape       s;
 
   PetscFunctionBegin;
   GramCheckInput(name[0], f->comm, "%s: no dataset named", key);
   PetscCall(GramH5Exists(f, name, &exists));
   GramCheckInput(exists, f->comm, "%s: '%s' has no dataset '%s'", key, f->path, name);
-  set = H5Dopen2(f->file, name, H5P_DEFAULT);
-  GramCheckInput(set >= 0, f->comm, "%s: '%s' in '%s' is not a dataset", key, name, f->path);
-  type  = H5Dget_type(set);
-  class = H5Tget_class(type);
-  (void)H5Tclose(type);
-  space = H5Dget_space(set);
-  rank  = H5Sget_simple_extent_ndims(space);
-  if (rank == 1 || rank == 2) (void)H5Sget_simple_extent_dims(space, dims, NULL);
-  (void)H5Sclose(space);
-  (void)H5Dclose(set);
-  GramCheckInput(class == H5T_INTEGER || (class == H5T_FLOAT && !integer), f->comm,
+  PetscCallMPI(MPI_Comm_rank(f->comm, &rank));
+  if (rank == 0) Measure(f->file, name, &s);
+  PetscCallMPI(MPI_Bcast(&s, (PetscMPIInt)sizeof s, MPI_BYTE, 0, f->comm));
+  if (!s.found) PetscCall(CheckUnchanged(f));
+  GramCheckInput(s.found, f->comm, "%s: '%s' in '%s' is not a dataset", key, name, f->path);
+  GramCheckInput(s.class == H5T_INTEGER || (s.class == H5T_FLOAT && !integer), f->comm,
                  "%s: dataset '%s' in '%s' does not hold %s", key, name, f->path,
                  integer ? "whole numbers" : "numbers");
-  GramCheckInput(rank == 1 || rank == 2, f->comm, "%s: dataset '%s' in '%s' has %d dimensions, not 1 or 2",
-                 key, name, f->path, rank);
-  GramCheckInput(dims[0] <= PETSC_MAX_INT && dims[1] <= PETSC_MAX_INT, f->comm,
+  GramCheckInput(s.ndims == 1 || s.ndims == 2, f->comm,
+                 "%s: dataset '%s' in '%s' has %d dimensions, not 1 or 2", key, name, f->path, s.ndims);
+  GramCheckInput(s.dims[0] <= PETSC_MAX_INT && s.dims[1] <= PETSC_MAX_INT, f->comm,
                  "%s: dataset '%s' in '%s' has more rows than this PETSc can count (64-bit indices needed)",
                  key, name, f->path);
-  *ndims = rank;
-  *rows  = (PetscInt)dims[0];
-  *cols  = (PetscInt)dims[1];
+  *ndims = s.ndims;
+  *rows  = (PetscInt)s.dims[0];
+  *cols  = (PetscInt)s.dims[1];
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* A transfer of rows between memory and file; selections of no rows are legal and needed. */
+/* A transfer of rows between memory and file; selections of no rows are legal and needed. Each rank reads its rows
+   by itself: one that cannot would leave the others waiting. */
 static herr_t Transfer(hid_t set, PetscBool writing, PetscInt ndims, hsize_t first, hsize_t n, hsize_t a,
                        hsize_t b, PetscReal *x)
 {
@@ -265,7 +396,7 @@ static herr_t Transfer(hid_t set, PetscBool writing, PetscInt ndims, hsize_t fir
   PetscReal     nothing = 0;
 
   memory = H5Screate_simple((int)ndims, count, NULL);
-  (void)H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
+  if (writing) (void)H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
   if (n * a * b > 0) (void)H5Sselect_hyperslab(file, H5S_SELECT_SET, start, NULL, count, NULL);
   else {
     (void)H5Sselect_none(file);
@@ -285,14 +416,15 @@ PetscErrorCode GramH5ReadRows(GramH5 f, const char *name, const char *key, Petsc
   PetscInt  ndims, rows, cols;
   PetscBool failed;
   hid_t     set;
-  herr_t    error;
+  herr_t    error = -1;
 
   PetscFunctionBegin;
   PetscCall(GramH5GetShape(f, name, key, PETSC_FALSE, &ndims, &rows, &cols));
-  set   = H5Dopen2(f->file, name, H5P_DEFAULT);
-  error = Transfer(set, PETSC_FALSE, ndims, (hsize_t)first, (hsize_t)n, (hsize_t)cols, 1, x);
-  (void)H5Dclose(set);
+  set = H5Dopen2(f->file, name, H5P_DEFAULT);
+  if (set >= 0) error = Transfer(set, PETSC_FALSE, ndims, (hsize_t)first, (hsize_t)n, (hsize_t)cols, 1, x);
+  if (set >= 0) (void)H5Dclose(set);
   PetscCall(AnyRank(f->comm, (PetscBool)(error < 0), &failed));
+  PetscCall(CheckUnchanged(f));
   GramCheckInput(!failed, f->comm, "%s: cannot read dataset '%s' of '%s' (damaged file?)", key, name,
                  f->path);
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -303,51 +435,76 @@ static hid_t OpenAttribute(GramH5 f, const char *group, const char *name)
   return H5Aopen_by_name(f->file, group[0] ? group : "/", name, H5P_DEFAULT, H5P_DEFAULT);
 }
 
+/* how many numbers were read into x [n], -1: none */
+static int Numbers(hid_t attribute, PetscInt n, PetscReal *x)
+{
+  const hid_t    space = attribute < 0 ? -1 : H5Aget_space(attribute);
+  const hssize_t count = space < 0 ? -1 : H5Sget_simple_extent_npoints(space);
+
+  if (space >= 0) (void)H5Sclose(space);
+  return count >= 0 && count <= n && H5Aread(attribute, H5T_NATIVE_DOUBLE, x) >= 0 ? (int)count : -1;
+}
+
 PetscErrorCode GramH5ReadAttribute(GramH5 f, const char *group, const char *name, PetscInt *n, PetscReal *x)
 {
-  hid_t    attribute = OpenAttribute(f, group, name), space;
-  hssize_t count     = -1;
-  herr_t   error     = -1;
+  hid_t       attribute;
+  PetscMPIInt rank;
+  int         count = -1;
 
   PetscFunctionBegin;
-  if (attribute >= 0) {
-    space = H5Aget_space(attribute);
-    count = H5Sget_simple_extent_npoints(space);
-    (void)H5Sclose(space);
-    if (count <= *n) error = H5Aread(attribute, H5T_NATIVE_DOUBLE, x);
-    (void)H5Aclose(attribute);
+  PetscCallMPI(MPI_Comm_rank(f->comm, &rank));
+  if (rank == 0) {
+    attribute = OpenAttribute(f, group, name);
+    count     = Numbers(attribute, *n, x);
+    if (attribute >= 0) (void)H5Aclose(attribute);
   }
-  GramCheckInput(error >= 0, f->comm,
+  PetscCallMPI(MPI_Bcast(&count, 1, MPI_INT, 0, f->comm));
+  if (count < 0) PetscCall(CheckUnchanged(f));
+  GramCheckInput(count >= 0, f->comm,
                  "%s: '%s' has no attribute '%s' of 1 ... %" PetscInt_FMT " numbers in group '%s'", f->key,
                  f->path, name, *n, group);
-  *n = (PetscInt)count;
+  PetscCallMPI(MPI_Bcast(x, count, MPIU_REAL, 0, f->comm));
+  *n = count;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Text(hid_t attribute, char text[], size_t size, herr_t *error)
+{
+  const hid_t type     = H5Aget_type(attribute);
+  char       *variable = NULL;
+
+  PetscFunctionBegin;
+  if (H5Tis_variable_str(type) > 0) {
+    *error = H5Aread(attribute, type, (void *)&variable);
+    if (*error >= 0 && variable) PetscCall(PetscStrncpy(text, variable, size));
+    if (variable) (void)H5free_memory(variable);
+  } else if (H5Tget_class(type) == H5T_STRING && H5Tget_size(type) < size) {
+    *error = H5Aread(attribute, type, text);
+    if (*error >= 0) text[H5Tget_size(type)] = '\0';
+  }
+  (void)H5Tclose(type);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscErrorCode GramH5ReadString(GramH5 f, const char *group, const char *name, char text[], size_t size)
 {
-  hid_t  attribute = OpenAttribute(f, group, name), type;
-  herr_t error     = -1;
+  hid_t       attribute;
+  PetscMPIInt rank;
+  herr_t      error = -1;
 
   PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_rank(f->comm, &rank));
   text[0] = '\0';
-  if (attribute >= 0) {
-    type = H5Aget_type(attribute);
-    if (H5Tis_variable_str(type) > 0) {
-      char *variable = NULL;
-
-      error = H5Aread(attribute, type, (void *)&variable);
-      if (error >= 0 && variable) PetscCall(PetscStrncpy(text, variable, size));
-      if (variable) (void)H5free_memory(variable);
-    } else if (H5Tget_class(type) == H5T_STRING && H5Tget_size(type) < size) {
-      error = H5Aread(attribute, type, text);
-      if (error >= 0) text[H5Tget_size(type)] = '\0';
-    }
-    (void)H5Tclose(type);
-    (void)H5Aclose(attribute);
+  if (rank == 0) {
+    attribute = OpenAttribute(f, group, name);
+    if (attribute >= 0) PetscCall(Text(attribute, text, size, &error));
+    if (attribute >= 0) (void)H5Aclose(attribute);
   }
+  PetscCallMPI(MPI_Bcast(&error, 1, MPI_INT, 0, f->comm));
+  if (error < 0) PetscCall(CheckUnchanged(f));
   GramCheckInput(error >= 0, f->comm, "%s: '%s' has no text attribute '%s' in group '%s'", f->key, f->path,
                  name, group);
+  PetscCallMPI(MPI_Bcast(text, (PetscMPIInt)size, MPI_CHAR, 0, f->comm));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

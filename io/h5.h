@@ -19,7 +19,8 @@ typedef struct _p_GramH5 *GramH5;
   @param[in]  key  option that names the file, for messages: "data.file"
   @param[out] file close with GramH5Close()
 
-  Errors: GRAM_ERR_INPUT when the file is missing, unreadable, not HDF5 or truncated.
+  Errors: GRAM_ERR_INPUT when the file is missing, unreadable, not HDF5 or truncated; from GramH5ReadRows() and
+  GramH5Close() when it has changed since.
 **/
 PetscErrorCode GramH5OpenRead(MPI_Comm comm, const char *path, const char *key, GramH5 *file);
 
@@ -28,12 +29,20 @@ PetscErrorCode GramH5OpenRead(MPI_Comm comm, const char *path, const char *key, 
 
   Collective on comm.
 
-  @param[in] bytes about what will be written: refused at once when the disk does not have it
+  @param[in] bytes about what will be written: taken from the disk at once where the file system can do that, so that
+                   writing does not fail halfway
 
-  Errors: GRAM_ERR_RESOURCE when the folder cannot be written or the disk is full.
+  Errors: GRAM_ERR_RESOURCE when the folder cannot be written or the disk is full; *file is then NULL.
 **/
 PetscErrorCode GramH5Create(MPI_Comm comm, const char *path, const char *key, PetscLogDouble bytes,
                             GramH5 *file);
+
+/* Would GramH5Create() find room now? Takes away what a killed run has left under the temporary name. Collective.
+   Errors: GRAM_ERR_RESOURCE. */
+PetscErrorCode GramH5CheckSpace(MPI_Comm comm, const char *path, const char *key, PetscLogDouble bytes);
+
+/* GramH5Close() gives the file that it replaces this name. Not collective; the same on all ranks. */
+PetscErrorCode GramH5KeepOld(GramH5 file, const char *old);
 
 /* PETSC_TRUE after a write has failed: HDF5 cannot give a file up, it would flush again in MPI_Finalize() and then
    hang or crash. Leave with _exit() then. Not collective; the same on all ranks. */

@@ -1,6 +1,7 @@
-static const char help[] =
-    "What is written is read back by another layout; a file that fails leaves the old one.\n";
+static const char help[] = "What is written is read back by another layout; a file that fails leaves the old "
+                           "one; one that changes is not read.\n";
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../check.h"
@@ -78,6 +79,84 @@ static PetscErrorCode FailThenLook(MPI_Comm comm, const char *path)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* the error of one call, unsaid */
+#define QUIETLY(error, call)                                         \
+  do {                                                               \
+    PetscCall(PetscPushErrorHandler(PetscReturnErrorHandler, NULL)); \
+    (error) = (call);                                                \
+    PetscCall(PetscPopErrorHandler());                               \
+  } while (0)
+
+/* An exabyte is refused before anything is written. */
+static PetscErrorCode NoRoom(MPI_Comm comm, const char *path)
+{
+  PetscErrorCode error;
+  char           partial[256];
+  GramH5         file;
+
+  PetscFunctionBegin;
+  PetscCall(PetscSNPrintf(partial, sizeof partial, "%s.part", path));
+  QUIETLY(error, GramH5Create(comm, path, "output.file", 1e18, &file));
+  CHECK(error == GRAM_ERR_RESOURCE, "an exabyte was taken: error %d", (int)error);
+  CHECK(access(partial, F_OK), "%s was left behind", partial);
+  QUIETLY(error, GramH5CheckSpace(comm, path, "output.file", 1e18));
+  CHECK(error == GRAM_ERR_RESOURCE, "an exabyte would be taken: error %d", (int)error);
+  CHECK(!GramH5IsLost(), "a file that was not begun is lost");
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode KeepOld(MPI_Comm comm, const char *path)
+{
+  PetscMPIInt rank;
+  char        old[256];
+  PetscBool   exists;
+  GramH5      file;
+
+  PetscFunctionBegin;
+  PetscCall(PetscSNPrintf(old, sizeof old, "%s.old", path));
+  PetscCall(GramH5Create(comm, path, "output.file", 0, &file));
+  PetscCall(GramH5WriteInt(file, "", "second", 2));
+  PetscCall(GramH5KeepOld(file, old));
+  PetscCall(GramH5Close(&file));
+  PetscCall(GramH5OpenRead(comm, old, "data.file", &file));
+  PetscCall(GramH5Exists(file, "group/deep/x", &exists));
+  CHECK(exists, "%s is not what was there", old);
+  PetscCall(GramH5Close(&file));
+  PetscCallMPI(MPI_Barrier(comm));
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  if (!rank) CHECK(!rename(old, path), "%s cannot be renamed", old);
+  PetscCallMPI(MPI_Barrier(comm));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* cut to its first half after it was opened, and one byte longer: neither is read */
+static PetscErrorCode ChangeThenRead(MPI_Comm comm, const char *path)
+{
+  PetscErrorCode error;
+  PetscMPIInt    rank;
+  PetscReal      x[202];
+  struct stat    st;
+  GramH5         file;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  PetscCallMPI(MPI_Barrier(comm));
+  CHECK(!stat(path, &st), "%s is gone", path);
+  for (int longer = 1; longer >= 0; longer--) {
+    PetscCall(GramH5OpenRead(comm, path, "data.file", &file));
+    PetscCallMPI(MPI_Barrier(comm));
+    if (!rank) CHECK(!truncate(path, longer ? st.st_size + 1 : st.st_size / 2), "%s cannot be cut", path);
+    PetscCallMPI(MPI_Barrier(comm));
+    QUIETLY(error, GramH5ReadRows(file, "group/deep/x", "data.points", 0, rank ? 0 : 101, x));
+    CHECK(error == GRAM_ERR_INPUT, "read after it became %s: error %d", longer ? "longer" : "shorter",
+          (int)error);
+    QUIETLY(error, GramH5Close(&file));
+    CHECK(error == GRAM_ERR_INPUT, "closed after it became %s: error %d", longer ? "longer" : "shorter",
+          (int)error);
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 int main(int argc, char **argv)
 {
   char path[128] = "test_h5.h5";
@@ -85,8 +164,11 @@ int main(int argc, char **argv)
   PetscCall(PetscInitialize(&argc, &argv, NULL, help));
   PetscCall(PetscOptionsGetString(NULL, NULL, "-path", path, sizeof path, NULL));
   PetscCall(WriteThenRead(PETSC_COMM_WORLD, path));
+  PetscCall(NoRoom(PETSC_COMM_WORLD, path));
+  PetscCall(KeepOld(PETSC_COMM_WORLD, path));
   PetscCall(FailThenLook(PETSC_COMM_WORLD, path));
   CHECK(GramH5IsLost(), "a failed write is not remembered");
+  PetscCall(ChangeThenRead(PETSC_COMM_WORLD, path));
   PetscCallMPI(MPI_Barrier(PETSC_COMM_WORLD));
   (void)unlink(path);
   PetscCall(PetscFinalize());
