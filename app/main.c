@@ -146,6 +146,8 @@ int main(int argc, char **argv)
     return EXIT_INPUT;
   }
   (void)signal(SIGPIPE, SIG_IGN); /* "gramarye info | head" is no crash */
+  (void)signal(SIGXFSZ,
+               SIG_IGN); /* nor is a file beyond ulimit -f: writing it is an error as on a full disk */
   error = Run(&command, verb, &outcome);
   if (GramH5IsLost()) { /* see there: MPI_Finalize would not return */
     (void)MPI_Barrier(MPI_COMM_WORLD);

@@ -27,6 +27,7 @@ PetscErrorCode GramVerbPredict(MPI_Comm comm, GramOutcome *outcome)
   GramCheckInput(targets.n, comm, "target.file: no file given, and no target.grid");
   PetscCall(GramBackendCreateFromOptions(comm, &backend));
   PetscCall(GramPredictEstimate(comm, backend, model.n, targets.n, model.scaling.dim, model.q));
+  PetscCall(GramH5CheckSpace(comm, path, "output.file", GramResultBytes(NULL, &targets, &run)));
   PetscCall(GramRunLap(&run.read_seconds));
 
   /* the prediction */

@@ -3,8 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "h5.h"
 #include "resume.h"
 #include "result.h"
+
+#define PROBLEM (2 * PETSC_MAX_PATH_LEN) /* bytes of a message */
 
 static volatile sig_atomic_t caught;
 
@@ -38,7 +41,36 @@ static PetscErrorCode Request(void *ctx, GramRequest *request)
   if (r->interval > 0 && now - r->last >= r->interval) wanted = GRAM_SAVE;
   if (caught) wanted = GRAM_STOP;
   PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &wanted, 1, MPI_INT, MPI_MAX, r->comm));
-  *request = (GramRequest)wanted;
+  *request    = (GramRequest)wanted;
+  r->stopping = (PetscBool)(wanted == GRAM_STOP);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* in place of saying it: what went wrong, for the caller to say */
+static PetscErrorCode Note(MPI_Comm comm, int line, const char *function, const char *file, PetscErrorCode n,
+                           PetscErrorType type, const char *message, void *ctx)
+{
+  (void)comm, (void)line, (void)function, (void)file;
+  if (type == PETSC_ERROR_INITIAL) (void)snprintf((char *)ctx, PROBLEM, "%s", message ? message : "");
+  return n;
+}
+
+/* A solve can do without a checkpoint now and then; one that is to stop cannot, nor one whose file HDF5 still holds. */
+static PetscErrorCode Write(GramResume *r, const GramCheckpoint *c)
+{
+  PetscErrorCode error;
+  char           problem[PROBLEM] = "";
+
+  PetscFunctionBegin;
+  PetscCall(PetscPushErrorHandler(Note, problem));
+  error = GramCheckpointWrite(r->path, c);
+  PetscCall(PetscPopErrorHandler());
+  PetscCheck(!error || (error == GRAM_ERR_RESOURCE && !r->stopping && !GramH5IsLost()), r->comm, error, "%s",
+             problem);
+  if (error && !r->without) /* said once, not at every interval */
+    PetscCall(
+        PetscFPrintf(r->comm, stderr, "gramarye: warning: %s; the solve goes on without it\n", problem));
+  r->without = (PetscBool)(error != 0);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -65,7 +97,7 @@ static PetscErrorCode Save(void *ctx, const GramSolveState *state)
     c.rz[q]         = state->rz[q];
     c.iterations[q] = (PetscReal)state->iterations[q];
   }
-  PetscCall(GramCheckpointWrite(r->path, &c));
+  PetscCall(Write(r, &c));
   PetscCall(GramCheckpointClear(&c));
   PetscCall(PetscTime(&r->last));
   PetscFunctionReturn(PETSC_SUCCESS);

@@ -12,6 +12,8 @@ typedef struct {
   char             path[PETSC_MAX_PATH_LEN];
   PetscReal        interval; /* seconds between checkpoints, 0: only on a signal */
   PetscBool        watching; /* TERM is caught */
+  PetscBool        stopping; /* the last request was to stop */
+  PetscBool        without;  /* the last checkpoint could not be written */
   PetscLogDouble   last;     /* when one was written */
   GramCheckpoint   of;       /* the problem: its names and sizes */
   GramCheckpoint   found;    /* what there was to go on from */

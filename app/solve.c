@@ -253,6 +253,13 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(ValuesJoin(&data, &values));
   PetscCall(GramPanelFromInput(X, numbers, data.q, values, &Y));
   PetscCall(PetscFree(values));
+  model.comm     = comm;
+  model.scaling  = data.scaling;
+  model.n        = data.n;
+  model.n_local  = data.n_local;
+  model.dim_file = data.dim_file;
+  model.q        = data.q;
+  model.x_file   = data.x_file;
   PetscCall(GramRunLap(&run.read_seconds));
 
   /* what it will take */
@@ -265,6 +272,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramSolveEstimate(comm, backend, &model.kernel, data.n, targets.n, data.q,
                               &run.predicted_memory_bytes, &pc_bytes, line, sizeof line));
   PetscCall(GramSay(comm, "estimate", "%s", line));
+  PetscCall(GramH5CheckSpace(comm, path, "output.file", GramResultBytes(&model, &targets, &run)));
   PetscCall(GramResumeCreate(comm, path, &data, X, &model.kernel, &resume)); /* -checkpoint_* */
   resume.memory = run.predicted_memory_bytes - pc_bytes;
 
@@ -290,13 +298,6 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramRunLap(&run.predict_seconds));
 
   /* the result: -output_* */
-  model.comm     = comm;
-  model.scaling  = data.scaling;
-  model.n        = data.n;
-  model.n_local  = data.n_local;
-  model.dim_file = data.dim_file;
-  model.q        = data.q;
-  model.x_file   = data.x_file;
   model.n_tail   = report.n_tail;
   model.tail     = report.tail;
   PetscCall(PetscMalloc1(GramAt(data.n_local, numbers * data.q, 0), &model.coefficients));
