@@ -91,6 +91,22 @@ def run(program, verb, config, ranks=1, args=(), mpiexec="mpiexec", folder=None,
         return Result(p.returncode, out, *without_noise(err), time.monotonic() - started)
 
 
+def ranks_of(process):
+    """It and the processes below it that run the program."""
+    below, found = {process.pid}, []
+    for pid in sorted(int(p) for p in os.listdir("/proc") if p.isdigit()):
+        try:
+            with open(f"/proc/{pid}/stat") as f:
+                name, rest = f.read().split("(", 1)[1].rsplit(")", 1)
+            if pid == process.pid or int(rest.split()[1]) in below:
+                below.add(pid)
+                if name.startswith("gramarye"):
+                    found.append(pid)
+        except (OSError, ValueError):
+            pass  # gone meanwhile
+    return found
+
+
 def stop(process):
     """TERM, which mpiexec passes on to the ranks, before KILL."""
     for number in signal.SIGTERM, signal.SIGKILL:

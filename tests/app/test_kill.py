@@ -36,24 +36,8 @@ def start(args, folder, paths, ranks):
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
-def ranks_of(process):
-    """The processes that mpiexec started: those below it that run the program."""
-    below, found = {process.pid}, []
-    for pid in sorted(int(p) for p in os.listdir("/proc") if p.isdigit()):
-        try:
-            with open(f"/proc/{pid}/stat") as f:
-                name, rest = f.read().split("(", 1)[1].rsplit(")", 1)
-            if int(rest.split()[1]) in below:
-                below.add(pid)
-                if name.startswith("gramarye"):
-                    found.append(pid)
-        except (OSError, ValueError):
-            pass  # gone meanwhile
-    return found
-
-
 def kill(process, ranks):
-    victims = [process.pid] if ranks == 1 else ranks_of(process)
+    victims = g.ranks_of(process)
     if victims:
         try:
             os.kill(random.choice(victims), signal.SIGKILL)
