@@ -205,37 +205,41 @@ def killed_writing(args, folder):
 # ---- an input that is cut while it is read -------------------------------------------------------------------
 
 
-def large(folder, name, **small):
-    """x and y in chunks that have to be unpacked, and the rows i that are used."""
+def large(folder, name, values="y", columns=(), add=lambda f: None):
+    """x in chunks that have to be unpacked, the rows i that are used, and at the end values; returns the whole of both."""
     rng = np.random.default_rng(5)
     x = rng.random((MANY, 2))
     y = np.sin(6 * x[:, 0]) + x[:, 1]
     with h5py.File(os.path.join(folder, name), "w") as f:
-        for key, value in dict(x=x, y=y).items():
-            f.create_dataset(key, data=value, chunks=(10000,) + value.shape[1:], compression="gzip", compression_opts=1)
-        for key, value in dict(i=INDEX, **small).items():
-            f[key] = value
+        f.create_dataset("x", data=x, chunks=(10000, 2), compression="gzip", compression_opts=1)
+        f["i"] = INDEX
+        add(f)
+        f.flush()
+        f[values] = y.reshape(-1, *columns)
     return x, y
 
 
-def cut(args, folder, name, verb, config, same):
+def cut(args, folder, name, verb, config, same, values="y"):
     """At moments from when it is open until it is read: refused by name, or the right answer; never half an output."""
     whole = contents(os.path.join(folder, name))
+    with h5py.File(os.path.join(folder, name), "r") as f:
+        # before the values, which MPI would read as zeros; within the points; before everything
+        places = f[values].id.get_offset(), len(whole) // 3, 0
     r = g.run(args.program, verb, config, mpiexec=args.mpiexec, folder=folder)
     if not g.succeeded(f"{name} left alone", r):
         return
     same(f"{name} left alone")
     reading, refused = 0.5 * r.seconds, 0
-    for i in range(8):
-        ranks, part = 1 + i % 2, (0.5, 0.999, 0)[i % 3]
-        what = f"{name} cut to {part} while {ranks} read it, moment {i}"
+    for i, place in enumerate((0, 0, 1, 0, 0, 2, 0, 1)):
+        ranks, size = 1 + i % 2, places[place]
+        what = f"{name} cut to {size} bytes while {ranks} read it, moment {i}"
         fresh(folder)
         with open(os.path.join(folder, name), "wb") as f:
             f.write(whole)
         run = Run(args, folder, what, config, ranks, verb)
         run.wait_until(lambda: run.has(name))
-        time.sleep(reading * (i / 8) ** 2)
-        os.truncate(os.path.join(folder, name), int(part * len(whole)))
+        time.sleep(reading * (i / 8) ** 3)
+        os.truncate(os.path.join(folder, name), size)
         code, (_, err) = run.end(), run.said()
         if code == 0:
             same(what)
@@ -272,21 +276,20 @@ def cut_targets(args, folder):
 
 def cut_model(args, folder):
     """A model of many points, made here."""
-    x, y = large(folder, "large.h5")
-    with h5py.File(os.path.join(folder, "large.h5"), "a") as f:
-        del f["y"], f["i"]
-        f.create_dataset("coefficients", data=y[:, None] - y.mean(), chunks=(10000, 1), compression="gzip", compression_opts=1)
+    def add(f):
         for key, value in dict(type="matern", nu=1.5, length_scale=0.1, amplitude=1.0, ridge_alpha=1.0,
                                ridge_alpha_gradient=1.0, tail_degree=-1.0).items():
             f.require_group("kernel").attrs[key] = value
-        for key in "point", "value":
-            size = 2 if key == "point" else 1
+        for key, size in dict(point=2, value=1).items():
             f[f"scaling/{key}_shift"], f[f"scaling/{key}_scale"] = np.zeros(size), np.ones(size)
         f["scaling"].attrs["sphere"] = 0
+
+    x, _ = large(folder, "large.h5", "coefficients", (1,), add)
     model, t = g.read(os.path.join(folder, "large.h5")), x[:7]
     g.write(os.path.join(folder, "small.h5"), x=t)
     c = dict(model=dict(file="large.h5"), target=dict(file="small.h5"), output=dict(file="out.h5"))
-    cut(args, folder, "large.h5", "predict", c, lambda what: same_prediction(folder, what, model, t))
+    cut(args, folder, "large.h5", "predict", c, lambda what: same_prediction(folder, what, model, t),
+        "coefficients")
 
 
 # ---- no room -------------------------------------------------------------------------------------------------

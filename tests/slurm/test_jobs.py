@@ -27,24 +27,33 @@ def ask(*command):
 
 
 class Job:
-    """One job or array, from submission to end; elements: {index: (state, exit code, scontrol's words, log)}."""
+    """One job or array, from submission to end unless wait is False; elements: {index: (state, exit code, scontrol's
+    words, log)}."""
 
-    def __init__(self, root, *command):
+    def __init__(self, root, *command, wait=True):
         p = subprocess.run(["sbatch", "--parsable", *map(str, command)], cwd=root, stdin=subprocess.DEVNULL, text=True,
                            capture_output=True, timeout=LIMIT, env={**ENVIRONMENT, "SLURM_CONF": os.environ["SLURM_CONF"]})
         self.id, self.root, self.elements = p.stdout.strip(), root, {}
         if not g.check(p.returncode == 0, f"sbatch {command}: {p.stderr}"):
             sys.exit(1)
-        until = time.monotonic() + LIMIT
+        if wait:
+            self.wait()
+
+    def ask(self):
+        """scontrol's words about each element."""
+        shown = ask("scontrol", "-o", "-d", "show", "job", self.id).splitlines()
+        return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in shown if line]
+
+    def wait(self, limit=LIMIT):
+        until = time.monotonic() + limit
         while True:
-            shown = [line for line in ask("scontrol", "-o", "-d", "show", "job", self.id).splitlines() if line]
-            words = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in shown]
+            words = self.ask()
             if words and not any(w["JobState"] in RUNNING for w in words):
                 break
             if time.monotonic() > until:
                 subprocess.run(["scancel", self.id], timeout=LIMIT)
-                print("\n".join(shown))
-                sys.exit(f"job {self.id} did not end in {LIMIT} s")
+                print("\n".join(map(str, words)))
+                sys.exit(f"job {self.id} did not end in {limit} s")
             time.sleep(0.1)
         for w in words:
             log = open(w["StdOut"]).read() if os.path.exists(w["StdOut"]) else ""
@@ -160,9 +169,10 @@ def weak_scaling(root):
     Job(root, "jobs/weak_scaling.sbatch", "configs/bench_products.yaml").ended("no points", 2)
 
 
-def main():
-    tests = {t.__name__: t for t in (solve, requeue, solve_gpu, sweep, strong_scaling, weak_scaling)}
-    p = g.parser(__doc__)
+def main(doc, tests):
+    """Runs test(root) for the tests named by --tests, all by default, each in a copy of what jobs need."""
+    tests = {t.__name__: t for t in tests}
+    p = g.parser(doc)
     p.add_argument("--cluster", required=True, help="the folder of cluster.py")
     p.add_argument("--tests", nargs="+", choices=tests, default=list(tests))
     args = p.parse_args()
@@ -185,4 +195,5 @@ def main():
     g.finish()
 
 
-main()
+if __name__ == "__main__":
+    main(__doc__, (solve, requeue, solve_gpu, sweep, strong_scaling, weak_scaling))
