@@ -440,6 +440,5 @@ def full_checkpoint(args, folder):
             g.check("resumed" in r.out, f"{what}: run again: {r.out}")
 
 
-MOUNTING = full_before, full_output, full_checkpoint  # skipped as a whole where they may not
 g.main(__doc__, [killed_reading, killed_setting_up, killed_solving, killed_writing, cut_data, cut_targets, cut_model,
-                 output_too_large, checkpoint_too_large, *MOUNTING], {"data.h5": dict(x=X, y=Y, wide=WIDE)})
+                 output_too_large, checkpoint_too_large, full_before, full_output, full_checkpoint], {"data.h5": dict(x=X, y=Y, wide=WIDE)})

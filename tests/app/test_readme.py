@@ -1,4 +1,6 @@
-"""Every command of README.md's sh blocks runs, in order, and every config runs on a part of its data."""
+"""Every command of README.md's sh blocks runs, in order, and every config runs on a part of its data; every line of its
+table of faults names tests that are there, and every test of a fault has a line."""
+import ast
 import glob
 import json
 import os
@@ -23,6 +25,22 @@ def shell(args, line, cwd, folder):
                           timeout=300)
 
 
+def check_faults(text):
+    """The last column of the table against the functions of the tests that it names."""
+    there, faults = set(), set()
+    for name in "app/test_kill.py", "app/test_checkpoint.py", "app/test_faults.py", "slurm/test_faults.py":
+        tree = ast.parse(open(os.path.join(g.ROOT, "tests", name)).read())
+        there.update(f.name for f in tree.body if isinstance(f, ast.FunctionDef))
+        if "test_faults" in name:  # what is handed to main()
+            faults.update(n.id for call in ast.walk(tree) if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "main"
+                          for n in ast.walk(call) if isinstance(n, ast.Name) and n.id.islower() and n.id in there)
+    rows = re.search(r"\| fault \|.*?\n\n", text, re.S)[0].splitlines()[2:]
+    named = [set(re.findall(r"`(\w+)`", row.split("|")[4])) for row in rows if row]
+    g.check(all(named), f"README: a fault without a test: {rows}")
+    g.check(set().union(*named) <= there, f"README: no tests {set().union(*named) - there}")
+    g.check(faults <= set().union(*named) and len(faults) > 10, f"README: no line for {faults - set().union(*named)}")
+
+
 def main():
     args = g.parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as root:
@@ -30,6 +48,7 @@ def main():
         os.makedirs(os.path.join(root, "build"))
         os.symlink(os.path.abspath(args.program), os.path.join(root, "build", "gramarye"))
         text = open(os.path.join(g.ROOT, "README.md")).read()
+        check_faults(text)
         commands = [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines() if line]
         g.check(len(commands) >= 5, f"README.md has {len(commands)} commands")
         for line in commands:

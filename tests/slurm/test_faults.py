@@ -4,6 +4,7 @@ node that goes down. The job ends with the right answer, or its checkpoint is th
 Ranks are held (SIGSTOP) once there is a checkpoint, until SLURM has done what it is to do: a long solve that costs nothing.
 """
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -114,6 +115,12 @@ def finished(what, job, config, resumed, restarts=0):
     g.check(not left, f"{what}: {left} are left")
 
 
+def same_iteration(what, log):
+    """Where one run stopped another goes on."""
+    stopped, resumed = (re.findall(rf"^{word} .*after (\d+) iterations", log, re.M) for word in ("stopped", "resumed"))
+    g.check(stopped and stopped[:1] == resumed[:1], f"{what}: stopped after {stopped}, goes on after {resumed}: {log}")
+
+
 # ---- the faults ----------------------------------------------------------------------------------------------
 
 
@@ -125,7 +132,7 @@ def time_limit(root):
     until("USR1 before the time limit", lambda: all(told(pid, signal.SIGUSR1) for pid in ranks))
     send(ranks, signal.SIGCONT)
     finished("time limit", job, config, True, 1)
-    g.check("stopped     by a signal" in job.log, f"time limit: {job.log}")
+    same_iteration("time limit", job.log)
 
 
 def scancelled(root):
@@ -138,20 +145,21 @@ def scancelled(root):
     job.wait(PATIENCE)
     g.check(job.state == "CANCELLED" and not ranks_of(config), f"scancel: {job.state}: {job.log}")
     g.check(not os.path.exists(os.path.join(root, "cancel", "out.h5")), "scancel: an output")
-    g.check("stopped     by a signal" in job.log, f"scancel: {job.log}")
-    time.sleep(1)
+    late = submit(config)
+    finished("after scancel", late, config, True)
+    same_iteration("after scancel", job.log + late.log)
     g.check(job.ask()[0]["JobState"] == "CANCELLED", f"scancel: came back as {job.ask()[0]['JobState']}")
-    finished("after scancel", submit(config), config, True)
 
 
 def requeued(root):
-    """scontrol requeue while it runs: the same job goes on from its checkpoint."""
+    """scontrol requeue while it runs: TERM, a checkpoint, and the same job goes on from there."""
     config = prepare(root, "again")
     job = submit(config)
     ranks = hold(config)
     ask("scontrol", "requeue", job.id)
     send(ranks, signal.SIGCONT)
     finished("requeued", job, config, True, 1)
+    same_iteration("requeued", job.log)
 
 
 def drained(root):
