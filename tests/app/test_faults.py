@@ -262,16 +262,19 @@ def cut_data(args, folder):
     cut(args, folder, "large.h5", "solve", c, lambda what: right(folder, what, y[INDEX]))
 
 
-def same_prediction(folder, what, model, t):
+def same_prediction(folder, what, model, t, y=None):
     m = g.read(os.path.join(folder, "out.h5"))
-    g.close(what, m["target/mean"], g.evaluate(model or m, t), 1e-9)  # sums of 3e5 terms
+    mean = g.evaluate(model or m, t)
+    g.close(what, m["target/mean"], mean, 1e-9)  # sums of 3e5 terms
+    if y is not None:
+        g.close(f"{what}: rmse", m["target/rmse"], [np.sqrt(np.mean((mean[:, 0] - y) ** 2))], 1e-6)
 
 
 def cut_targets(args, folder):
     x, y = large(folder, "large.h5")
     g.write(os.path.join(folder, "small.h5"), x=x[:FEW], y=y[:FEW])
-    c = config(SLOW, data=dict(file="small.h5"), pc=dict(type="lrv"), target=dict(file="large.h5", index="i"))
-    cut(args, folder, "large.h5", "solve", c, lambda what: same_prediction(folder, what, None, x[INDEX]))
+    c = config(SLOW, data=dict(file="small.h5"), pc=dict(type="lrv"), target=dict(file="large.h5", index="i", values="y"))
+    cut(args, folder, "large.h5", "solve", c, lambda what: same_prediction(folder, what, None, x[INDEX], y[INDEX]))
 
 
 def cut_model(args, folder):
@@ -441,4 +444,5 @@ def full_checkpoint(args, folder):
 
 
 g.main(__doc__, [killed_reading, killed_setting_up, killed_solving, killed_writing, cut_data, cut_targets, cut_model,
-                 output_too_large, checkpoint_too_large, full_before, full_output, full_checkpoint], {"data.h5": dict(x=X, y=Y, wide=WIDE)})
+                 output_too_large, checkpoint_too_large, full_before, full_output, full_checkpoint],
+       {"data.h5": dict(x=X, y=Y, wide=WIDE)})
