@@ -10,8 +10,8 @@ struct _p_GramDirect {
   PetscMPIInt *counts_A, *from_A; /* those of A */
 };
 
-/* One rank: the lower triangle straight into the array LAPACK will factor. */
-static PetscErrorCode FillLAPACK(Mat A, const PetscReal shift[], PetscInt b, Mat F)
+/* One rank: straight into the array LAPACK will factor. */
+static PetscErrorCode FillLAPACK(Mat A, PetscBool lower, Mat F)
 {
   PetscInt   n, lda, *index;
   PetscReal *f;
@@ -23,18 +23,19 @@ static PetscErrorCode FillLAPACK(Mat A, const PetscReal shift[], PetscInt b, Mat
   for (PetscInt i = 0; i < n; i++) index[i] = i;
   PetscCall(MatDenseGetArrayWrite(F, &f));
   for (PetscInt j = 0; j < n; j += STRIP) {
-    PetscCall(GramMatGetEntries(A, n - j, index + j, PetscMin(STRIP, n - j), index + j,
-                                f + (size_t)j * (size_t)lda + (size_t)j, lda));
+    const PetscInt i = lower ? j : 0;
+
+    PetscCall(GramMatGetEntries(A, n - i, index + i, PetscMin(STRIP, n - j), index + j, f + GramAt(j, lda, i),
+                                lda));
   }
-  for (PetscInt j = 0; j < n; j++) f[GramAt(j, lda, j)] += shift[j % b];
   PetscCall(MatDenseRestoreArrayWrite(F, &f));
   PetscCall(PetscFree(index));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 #if defined(PETSC_HAVE_SCALAPACK)
-/* Every rank evaluates its own block-cyclic entries on and below the diagonal: nothing travels. */
-static PetscErrorCode FillScaLAPACK(Mat A, const PetscReal shift[], PetscInt b, Mat F)
+/* Every rank evaluates its own block-cyclic entries, or those on and below the diagonal: nothing travels. */
+static PetscErrorCode FillScaLAPACK(Mat A, PetscBool lower, Mat F)
 {
   IS              rows, cols;
   const PetscInt *row, *col;
@@ -52,14 +53,9 @@ static PetscErrorCode FillScaLAPACK(Mat A, const PetscReal shift[], PetscInt b, 
   for (PetscInt j = 0, i = 0; j < n; j += STRIP) { /* own rows and columns both ascend */
     const PetscInt width = PetscMin(STRIP, n - j);
 
-    while (i < m && row[i] < col[j]) i++;
+    while (lower && i < m && row[i] < col[j]) i++;
     if (i == m) break;
     PetscCall(GramMatGetEntries(A, m - i, row + i, width, col + j, strip, m - i));
-    for (PetscInt c = 0; c < width; c++) {
-      for (PetscInt r = i; r < m && row[r] <= col[j + c]; r++) {
-        if (row[r] == col[j + c]) strip[GramAt(c, m - i, r - i)] += shift[row[r] % b];
-      }
-    }
     PetscCall(MatSetValues(F, m - i, row + i, width, col + j, strip, INSERT_VALUES));
   }
   PetscCall(PetscFree(strip));
@@ -72,19 +68,19 @@ static PetscErrorCode FillScaLAPACK(Mat A, const PetscReal shift[], PetscInt b, 
 #endif
 
 /* A pivot that is not positive is an answer here, not an error: keep PETSc quiet about it. */
-static PetscErrorCode Factor(Mat F, PetscBool *spd)
+static PetscErrorCode Factor(Mat F, PetscBool lu, PetscBool *found)
 {
   MatFactorError error = MAT_FACTOR_NOERROR;
   PetscErrorCode ierr;
 
   PetscFunctionBegin;
   PetscCall(PetscPushErrorHandler(PetscReturnErrorHandler, NULL));
-  ierr = MatCholeskyFactor(F, NULL, NULL);
+  ierr = lu ? MatLUFactor(F, NULL, NULL, NULL) : MatCholeskyFactor(F, NULL, NULL);
   PetscCall(PetscPopErrorHandler());
   if (!ierr) PetscCall(MatFactorGetError(F, &error));
-  if (ierr != PETSC_ERR_MAT_CH_ZRPVT && ierr != PETSC_ERR_LIB)
+  if (ierr != PETSC_ERR_MAT_CH_ZRPVT && ierr != PETSC_ERR_MAT_LU_ZRPVT && ierr != PETSC_ERR_LIB)
     PetscCall(ierr); /* LAPACK's and ScaLAPACK's info > 0 */
-  *spd = (PetscBool)(!ierr && error == MAT_FACTOR_NOERROR);
+  *found = (PetscBool)(!ierr && error == MAT_FACTOR_NOERROR);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -95,28 +91,23 @@ static PetscMPIInt ActiveRanks(PetscInt n, PetscMPIInt size)
   return size;
 }
 
-static PetscErrorCode FactorActive(Mat A, PetscReal shift, PetscInt n, PetscMPIInt ranks, GramDirect d,
-                                   PetscBool *spd)
+static PetscErrorCode FactorActive(Mat A, PetscBool lu, PetscInt n, PetscMPIInt ranks, GramDirect d,
+                                   PetscBool *found)
 {
-  PetscReal shifts[1 + GRAM_MAX_DIM];
-  PetscInt  b;
-
   PetscFunctionBegin;
-  PetscCall(GramMatGetBlock(A, &b, shifts, NULL));
-  for (PetscInt p = 0; p < b; p++) shifts[p] = shift / PetscSqr(shifts[p]);
   if (ranks == 1) {
     PetscCall(MatCreateSeqDense(d->active, n, n, NULL, &d->F));
-    PetscCall(MatSetOption(d->F, MAT_SPD, PETSC_TRUE)); /* potrf, not sytrf */
-    PetscCall(FillLAPACK(A, shifts, b, d->F));
+    if (!lu) PetscCall(MatSetOption(d->F, MAT_SPD, PETSC_TRUE)); /* potrf, not sytrf */
+    PetscCall(FillLAPACK(A, (PetscBool)!lu, d->F));
   } else {
 #if defined(PETSC_HAVE_SCALAPACK)
     PetscCall(MatCreateScaLAPACK(d->active, PETSC_DECIDE, PETSC_DECIDE, n, n, 0, 0, &d->F));
-    PetscCall(FillScaLAPACK(A, shifts, b, d->F));
+    PetscCall(FillScaLAPACK(A, (PetscBool)!lu, d->F));
 #endif
   }
   PetscCall(MatAssemblyBegin(d->F, MAT_FINAL_ASSEMBLY));
   PetscCall(MatAssemblyEnd(d->F, MAT_FINAL_ASSEMBLY));
-  PetscCall(Factor(d->F, spd));
+  PetscCall(Factor(d->F, lu, found));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -132,7 +123,7 @@ static PetscErrorCode Layout(MPI_Comm comm, PetscInt n_local, PetscMPIInt counts
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramDirectCreate(Mat A, PetscReal shift, GramDirect *direct, PetscBool *spd)
+PetscErrorCode GramDirectCreate(Mat A, PetscBool lu, GramDirect *direct, PetscBool *found)
 {
   MPI_Comm    comm;
   PetscMPIInt size, rank, ranks;
@@ -153,8 +144,8 @@ PetscErrorCode GramDirectCreate(Mat A, PetscReal shift, GramDirect *direct, Pets
                     n, n);
   PetscCall(PetscNew(&d));
   PetscCallMPI(MPI_Comm_split(comm, rank < ranks ? 0 : MPI_UNDEFINED, rank, &d->active));
-  if (rank < ranks) PetscCall(FactorActive(A, shift, n, ranks, d, spd));
-  PetscCallMPI(MPI_Bcast(spd, 1, MPIU_BOOL, 0, comm));
+  if (rank < ranks) PetscCall(FactorActive(A, lu, n, ranks, d, found));
+  PetscCallMPI(MPI_Bcast(found, 1, MPIU_BOOL, 0, comm));
   PetscCall(PetscMalloc4(size, &d->counts, size, &d->from, size, &d->counts_A, size, &d->from_A));
   if (d->F) PetscCall(MatGetLocalSize(d->F, &n_local, NULL));
   PetscCall(Layout(comm, n_local, d->counts, d->from));
@@ -198,6 +189,7 @@ static PetscErrorCode SolveActive(GramDirect d, PetscInt q, PetscInt n, const Pe
 {
   PetscMPIInt rank;
   PetscInt    rows, ld;
+  PetscBool   spread = PETSC_FALSE;
   PetscReal  *b;
   Mat         B;
 
@@ -212,8 +204,13 @@ static PetscErrorCode SolveActive(GramDirect d, PetscInt q, PetscInt n, const Pe
   PetscCall(MatDenseRestoreArrayWrite(B, &b));
   PetscCall(MatAssemblyBegin(B, MAT_FINAL_ASSEMBLY));
   PetscCall(MatAssemblyEnd(B, MAT_FINAL_ASSEMBLY));
+#if defined(PETSC_HAVE_SCALAPACK)
+  PetscCall(PetscObjectTypeCompare((PetscObject)d->F, MATSCALAPACK, &spread));
+  if (spread) PetscCall(MatConvert(B, MATSCALAPACK, MAT_INPLACE_MATRIX, &B));
+#endif
   PetscCall(MatDuplicate(B, MAT_DO_NOT_COPY_VALUES, X));
   PetscCall(MatMatSolve(d->F, B, *X));
+  if (spread) PetscCall(MatConvert(*X, MATDENSE, MAT_INPLACE_MATRIX, X));
   PetscCall(MatDestroy(&B));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -62,16 +62,17 @@ static PetscErrorCode Blocks(Mat E, Mat X, PetscInt b, PetscReal *blocks)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* e = block^-1 a: of a symmetric positive definite block [b][b], which is overwritten */
+/* a = block^-1 a, block [b][b] overwritten: symmetric, and definite but for rounding */
 static PetscErrorCode BlockSolve(PetscInt b, PetscReal *block, PetscReal *a)
 {
-  PetscBLASInt size, one = 1, info;
+  PetscBLASInt size, one = 1, info, *pivots;
 
   PetscFunctionBegin;
   PetscCall(PetscBLASIntCast(b, &size));
-  PetscCallBLAS("LAPACKpotrf", LAPACKpotrf_("L", &size, block, &size, &info));
+  PetscCall(PetscMalloc1(b, &pivots));
+  PetscCallBLAS("LAPACKgesv", LAPACKgesv_(&size, &one, block, &size, pivots, a, &size, &info));
   if (info) a[0] = NAN;
-  else PetscCallBLAS("LAPACKpotrs", LAPACKpotrs_("L", &size, &one, block, &size, a, &size, &info));
+  PetscCall(PetscFree(pivots));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -10,10 +10,7 @@
 #include "solve.h"
 #include "tail.h"
 
-#define REFINEMENTS  3  /* of a direct solution; */
-#define MENDED       50 /* with a shift */
-#define SHIFT_LEAST  1e-15
-#define SHIFT_MOST   1e-10
+#define REFINEMENTS  3    /* of a direct solution */
 #define INVERSE_MOST 5000 /* iterations of a column of the inverse */
 
 /* largest over the columns of norm[r] / scale[r] */
@@ -35,43 +32,20 @@ struct _p_GramSolver {
   GramTail        tail;      /* NULL without one; then B is A, and B_true A_true */
   Mat             B, B_true;
   KSP             ksp;
-  GramDirect      direct; /* NULL before it is needed */
-  PetscBool       spd;    /* there is a factor, */
-  PetscReal       shift;  /* of this, in units of GramMatGetBlock() */
-  PetscReal       least;  /* Ritz value of M^-1 B seen by GramSolverInverse() */
+  GramDirect      direct;       /* NULL before it is needed */
+  PetscBool       factored, lu; /* there is a factor; by LU */
+  PetscReal       least;        /* Ritz value of M^-1 B seen by GramSolverInverse() */
 };
-
-/* trace of the kernel matrix without ridge, over N */
-static PetscErrorCode MeanDiagonal(Mat B, PetscReal *mean)
-{
-  PetscInt   N, start, end;
-  PetscReal *d;
-
-  PetscFunctionBegin;
-  PetscCall(MatGetSize(B, &N, NULL));
-  PetscCall(MatGetOwnershipRange(B, &start, &end));
-  PetscCall(PetscMalloc1(end - start, &d));
-  PetscCall(GramMatGetKernelDiagonal(B, start, end - start, d));
-  *mean = 0;
-  for (PetscInt i = 0; i < end - start; i++) *mean += d[i] / (PetscReal)N;
-  PetscCall(PetscFree(d));
-  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, mean, 1, MPIU_REAL, MPI_SUM, PetscObjectComm((PetscObject)B)));
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
 
 static PetscErrorCode Factor(GramSolver s)
 {
-  PetscReal mean = 0;
-
   PetscFunctionBegin;
   if (s->direct) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(GramDirectCreate(s->B, 0, &s->direct, &s->spd));
-  if (!s->spd) PetscCall(MeanDiagonal(s->B, &mean));
-  for (PetscReal shift = SHIFT_LEAST; !s->spd && shift <= SHIFT_MOST * 1.5; shift *= 10) {
-    s->shift = shift * mean;
-    PetscCall(GramDirectDestroy(&s->direct));
-    PetscCall(GramDirectCreate(s->B, s->shift, &s->direct, &s->spd));
-  }
+  PetscCall(GramDirectCreate(s->B, PETSC_FALSE, &s->direct, &s->factored));
+  if (s->factored) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramDirectDestroy(&s->direct));
+  PetscCall(GramDirectCreate(s->B, PETSC_TRUE, &s->direct, &s->factored));
+  s->lu = PETSC_TRUE;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -83,17 +57,17 @@ static PetscErrorCode SolveDirect(GramSolver s, GramResidual *residual, Mat Y, M
   Mat        R, C_before;
 
   PetscFunctionBegin;
-  PetscCall(PetscMalloc1(MENDED + 2, &report->history));
+  PetscCall(PetscMalloc1(REFINEMENTS + 2, &report->history));
   report->history[report->n_history++] = 1; /* x = 0 */
   PetscCall(PetscTimeSubtract(&report->setup_seconds));
   PetscCall(Factor(s));
   PetscCall(PetscTimeAdd(&report->setup_seconds));
-  report->shift = s->shift;
-  if (s->shift > 0 || !s->spd) PetscCall(PetscStrncpy(report->reason, "indefinite", sizeof report->reason));
+  report->lu = s->lu;
+  if (s->lu) PetscCall(PetscStrncpy(report->reason, "indefinite", sizeof report->reason));
   PetscCall(PetscMalloc2(q, &r_before, q, &x_before));
   PetscCall(MatDuplicate(Y, MAT_COPY_VALUES, &R));
   PetscCall(MatDuplicate(Y, MAT_DO_NOT_COPY_VALUES, &C_before));
-  for (PetscInt step = 0; s->spd && step <= (s->shift > 0 ? MENDED : REFINEMENTS); step++) {
+  for (PetscInt step = 0; s->factored && step <= REFINEMENTS; step++) {
     PetscCall(GramDirectSolve(s->direct, R, R));
     PetscCall(MatAXPY(C, 1, R, SAME_NONZERO_PATTERN)); /* x += A^-1 r */
     PetscCall(GramResidualUpdate(residual, q, NULL, Y, C, R));
@@ -567,7 +541,7 @@ PetscErrorCode GramSolverInverse(GramSolver s, Mat G, GramInverseTest test, void
   PetscCall(PetscArrayzero(errors, q));
   if (s->method == GRAM_SOLVE_DIRECT) {
     PetscCall(Factor(s));
-    GramCheckInput(s->spd, PetscObjectComm((PetscObject)G),
+    GramCheckInput(s->factored, PetscObjectComm((PetscObject)G),
                    "ridge.alpha: %.6g leaves the matrix numerically singular, and its inverse is asked for",
                    (double)s->kernel.alpha);
     PetscCall(GramDirectSolve(s->direct, G, X));

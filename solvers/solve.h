@@ -51,7 +51,7 @@ typedef struct {
   char            pc[32];            /* the preconditioner, "" for direct */
   PetscInt        pc_rank, pc_neighbors;     /* of lrv, as they were in the end */
   PetscReal       pc_alpha;                  /* what lrv has in place of alpha, see lrv.h */
-  PetscReal       shift;                     /* of the dense factor, see below */
+  PetscBool       lu;                        /* the dense factor is not Cholesky's, see GramSolverSolve() */
   PetscInt        numerical_rank;            /* of K, where lrv has met it, else -1 */
   PetscReal  eigenvalue_min, eigenvalue_max; /* Ritz values of cg: M^-1 A has more extreme ones; else NaN */
   PetscInt   n_tail;                         /* monomials of the tail */
@@ -152,9 +152,8 @@ PetscErrorCode GramSolverInverse(GramSolver solver, Mat G, GramInverseTest test,
   methods and while refining the Krylov method begins anew from X.
 
   direct: Cholesky, LAPACK on one rank, ScaLAPACK on several, in place (8 N^2 bytes over all ranks), followed by
-  iterative refinement. Where a pivot is not positive, since the matrix is numerically singular, A + shift I is factored
-  instead, shift the least of 1e-15, 1e-14, ... times the mean k(x, x) that has a factor, 1e-10 at most; refinement by the true A
-  then decides whether that is a solution. shift is 0 otherwise.
+  iterative refinement. Where a pivot is not positive, since the matrix is numerically singular, LU takes its place, which
+  solves such systems to a small residual too, for what the solution is worth; lu says so. The residual decides.
 
   With a tail all this is done to the reduced system B mu = Z' y, whose residual is that of the whole one, relative to ||y||;
   at the end the residual of the whole system is computed once more, from C and the tail. States hold mu.
@@ -171,7 +170,7 @@ PetscErrorCode GramSolverInverse(GramSolver solver, Mat G, GramInverseTest test,
                               working_accuracy    ||r||_2 <= eps ||A||_1 ||x||_2: rounding of x alone does as much;
                               never where x = 0 would do better
   not converged:              max_iterations, stagnation, indefinite (p'Ap <= 0 or a Cholesky pivot <= 0,
-                              where a shift does not help either), breakdown, nan_or_inf, residual (the tolerance was claimed but not met)
+                              where LU does not help either), breakdown, nan_or_inf, residual (the tolerance was claimed but not met)
 
   Not converged is not an error: C holds the best iterate (zero when there is none).
   Errors: GRAM_ERR_INPUT for an unknown method, and for a KSP that watches no norm; GRAM_ERR_RESOURCE when several
