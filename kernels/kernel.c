@@ -64,8 +64,9 @@ PetscErrorCode GramKernelSetType(GramKernel *kernel, const char *name, PetscReal
     if (twonu) same = (PetscBool)(profile->twonu == twonu);
     else PetscCall(PetscStrcmp(name, profile->name, &same));
     if (!same) continue;
-    kernel->radial = (GramRadial)i;
-    kernel->nu     = twonu ? twonu / 2.0 : NAN;
+    kernel->radial      = (GramRadial)i;
+    kernel->nu          = twonu ? twonu / 2.0 : NAN;
+    kernel->tail_degree = profile->order - 1;
     PetscCall(PetscStrncpy(kernel->type, twonu ? "matern" : name, sizeof kernel->type));
     *found = PETSC_TRUE;
   }

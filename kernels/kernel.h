@@ -69,7 +69,7 @@ PetscErrorCode GramKernelTakeGradients(MPI_Comm comm, GramKernel *kernel);
 /**
   GramKernelSetType - Choose phi by name: a value of -kernel_type; nu counts for "matern" only.
 
-  Not collective. Sets type, nu and radial; returns found = PETSC_FALSE and leaves kernel alone for an unknown
+  Not collective. Sets type, nu, radial and the least tail_degree it needs; returns found = PETSC_FALSE and leaves kernel alone for an unknown
   name or a nu that is not 1/2, 3/2, ... 9/2.
 **/
 PetscErrorCode GramKernelSetType(GramKernel *kernel, const char *name, PetscReal nu, PetscBool *found);

@@ -39,6 +39,15 @@ static const Case cases[] = {
     {"H10", "normal", "std", "gaussian", 3000, 10, 3.0, 1e-3, 89, PETSC_FALSE},
     {"H20", "normal", "std", "matern32", 3000, 20, 5.0, 1e-4, 62, PETSC_FALSE},
     {"H20e", "normal", "std", "exponential", 3000, 20, 5.0, 1e-2, 40, PETSC_FALSE},
+    /* with the linear tail that the kernel needs */
+    {"3a", "surface", "smooth", "cubic", 8000, 3, 1, 0, 10, PETSC_FALSE},
+    {"3b", "uniform", "std", "cubic", 4000, 2, 1, 1e-4, 12, PETSC_TRUE},
+    {"3c", "uniform", "std", "cubic", 4000, 3, 1, 1e-6, 24, PETSC_TRUE},
+    /* values and gradients: limits are 1.25 times the prototype's iterations, and 2 */
+    {"R2s", "uniform", "gradients", "gaussian", 800, 2, 0.3, 1e-6, 5, PETSC_TRUE},
+    {"R2m", "uniform", "gradients", "gaussian", 800, 2, 0.05, 1e-2, 24, PETSC_TRUE},
+    {"R2d", "uniform", "gradients", "gaussian", 800, 2, 0.05, 1e-6, 112, PETSC_TRUE},
+    {"R3m", "uniform", "gradients", "gaussian", 700, 3, 0.2, 1e-4, 54, PETSC_TRUE},
 };
 
 /* Float is admissible for some and not for others; limit is not used. */
@@ -85,6 +94,14 @@ static void Points(const Case *c, PetscReal *x)
 
       xi[0] = ((PetscInt)line % 2 ? 1 - f : f) + 1e-4 * Normal(15, (uint64_t)(2 * i));
       xi[1] = (line + 0.5) / 20 + 1e-4 * Normal(15, (uint64_t)(2 * i + 1));
+    } else if (!strcmp(c->points, "surface")) { /* a sphere of Fibonacci's spiral, with bumps */
+      const PetscReal z = 1 - (2 * i + 1.) / (PetscReal)c->n, turn = i * PETSC_PI * (3 - PetscSqrtReal(5)),
+                      r = PetscSqrtReal(1 - z * z), u = r * PetscCosReal(turn), v = r * PetscSinReal(turn),
+                      bump = 0.4 * (1 + 0.2 * PetscSinReal(5 * u) * PetscCosReal(4 * v));
+
+      xi[0] = 0.5 + bump * u;
+      xi[1] = 0.5 + bump * v;
+      xi[2] = 0.5 + bump * z;
     } else {
       for (PetscInt d = 0; d < c->dim; d++) {
         const uint64_t at = (uint64_t)(i * c->dim + d);
@@ -108,30 +125,53 @@ static PetscReal Value(const Case *c, const PetscReal *x, PetscInt i)
     return (q <= 0.16 && q >= 0.09) + 0.05 * Normal(2, (uint64_t)i);
   }
   for (PetscInt d = 0; d < PetscMin(c->dim, 3); d++) b *= PetscCosReal((PetscReal)(3 + 2 * d) * x[d]);
-  return b + 0.1 * Normal(2, (uint64_t)i);
+  return !strcmp(c->rhs, "std") ? b + 0.1 * Normal(2, (uint64_t)i)
+                                : b; /* else smooth, with or without its gradients */
+}
+
+/* derivative in x_e of what is smooth */
+static PetscReal Slope(const Case *c, const PetscReal *x, PetscInt e)
+{
+  PetscReal b = 1;
+
+  for (PetscInt d = 0; d < PetscMin(c->dim, 3); d++) {
+    const PetscReal w = (PetscReal)(3 + 2 * d);
+
+    b *= d == e ? -w * PetscSinReal(w * x[d]) : PetscCosReal(w * x[d]);
+  }
+  return e < 3 ? b : 0;
 }
 
 /* Collective on comm. */
 static PetscErrorCode Solve(MPI_Comm comm, const Case *c, GramPrecision precision, GramReport *report)
 {
-  GramKernel  kernel = {.dim = c->dim, .amplitude = 1, .alpha = c->alpha};
-  GramBackend backend, exact;
-  GramPoints  X;
-  PetscMPIInt rank;
-  PetscReal  *x, *y;
-  PetscBool   found;
-  Mat         A, A_true, Y, C;
+  GramKernel     kernel  = {.dim       = c->dim,
+                            .amplitude = 1,
+                            .alpha     = c->alpha,
+                            .alpha_gradient =
+                                c->alpha / PetscSqr(c->length), /* the same of derivatives in x / l */
+                            .gradients = c->gradients};
+  const PetscInt numbers = GramKernelNumbers(&kernel);
+  GramBackend    backend, exact;
+  GramPoints     X;
+  PetscMPIInt    rank;
+  PetscReal     *x, *y;
+  PetscBool      found;
+  Mat            A, A_true, Y, C;
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_rank(comm, &rank));
   PetscCall(GramBackendCreate(comm, "auto", precision, &backend));
   PetscCall(GramKernelSetType(&kernel, c->kernel, NAN, &found));
   for (PetscInt d = 0; d < c->dim; d++) kernel.length_scale[d] = c->length;
-  PetscCall(PetscMalloc2(c->n * c->dim, &x, c->n, &y));
+  PetscCall(PetscMalloc2(c->n * c->dim, &x, c->n * numbers, &y));
   Points(c, x);
-  for (PetscInt i = 0; i < c->n; i++) y[i] = Value(c, x + i * c->dim, i);
+  for (PetscInt i = 0; i < c->n; i++) {
+    y[i * numbers] = Value(c, x + i * c->dim, i);
+    for (PetscInt e = 0; e + 1 < numbers; e++) y[i * numbers + 1 + e] = Slope(c, x + i * c->dim, e);
+  }
   PetscCall(GramPointsCreate(comm, c->dim, rank ? 0 : c->n, x, kernel.length_scale, 1, &X));
-  PetscCall(GramPanelFromInput(X, 1, 1, y, &Y));
+  PetscCall(GramPanelFromInput(X, numbers, 1, y, &Y));
   PetscCall(GramMatCreate(X, &kernel, backend, &A));
   PetscCall(GramTrueOperatorCreate(X, &kernel, backend, A, &exact, &A_true));
   PetscCall(GramSolve(A, A_true, Y, NULL, &C, report));
