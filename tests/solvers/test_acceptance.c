@@ -150,7 +150,7 @@ static PetscErrorCode Solve(MPI_Comm comm, const Case *c, GramPrecision precisio
                             .alpha     = c->alpha,
                             .alpha_gradient =
                                 c->alpha / PetscSqr(c->length), /* the same of derivatives in x / l */
-                            .gradients = c->gradients};
+                            .gradients = (PetscBool)!strcmp(c->rhs, "gradients")};
   const PetscInt numbers = GramKernelNumbers(&kernel);
   GramBackend    backend, exact;
   GramPoints     X;
