@@ -41,7 +41,7 @@ static const struct {
     {"target_grid", KEY_INTS, NULL},
     {"kernel_type", KEY_TEXT, NULL},
     {"kernel_nu", KEY_REAL, NULL},
-    {"kernel_beta", KEY_REAL, "none"},
+    {"kernel_beta", KEY_REAL, NULL},
     {"kernel_length_scale", KEY_REALS, NULL},
     {"kernel_amplitude", KEY_REAL, NULL},
     {"ridge_alpha", KEY_REAL, NULL},

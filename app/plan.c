@@ -66,18 +66,20 @@ static PetscErrorCode CheckPrecisions(MPI_Comm comm, const GramPlan *plan)
 static PetscErrorCode KernelByName(MPI_Comm comm, const GramPlan *plan, const char *word, PetscInt dim,
                                    GramKernel *kernel, char name[])
 {
-  PetscReal nu = 1.5;
+  PetscReal nu = 1.5, beta = 1;
   PetscBool found;
   char      names[256];
 
   PetscFunctionBegin;
   PetscCall(GramKernelSetFromOptions(comm, dim, kernel));
   PetscCall(PetscOptionsGetReal(NULL, NULL, "-kernel_nu", &nu, NULL));
+  PetscCall(PetscOptionsGetReal(NULL, NULL, "-kernel_beta", &beta, NULL));
   PetscCall(GramKernelSetType(kernel, word, nu, &found));
   PetscCall(GramKernelNames(names, sizeof names));
   GramCheckInput(found || strcmp(word, "matern") != 0, comm,
                  "kernel.nu: %.6g is none of 0.5, 1.5, 2.5, 3.5, 4.5", (double)nu);
   GramCheckInput(found, comm, "bench.kernels: '%s' is none of %s", word, names);
+  if (GramRadialGetInfo(kernel->radial)->beta) kernel->beta = beta;
   PetscCall(GramKernelCheckDim(comm, "bench.kernels", kernel));
   kernel->tail_degree =
       plan->solve ? PetscMax(kernel->tail_degree, GramRadialGetInfo(kernel->radial)->order - 1) : -1;

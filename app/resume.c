@@ -123,6 +123,10 @@ static PetscErrorCode Describe(const GramDataset *data, const GramKernel *kernel
     (void)snprintf(number, sizeof number, ", 2 nu %d", (int)GramRadialGetInfo(kernel->radial)->twonu);
     PetscCall(PetscStrlcat(c->kernel, number, sizeof c->kernel));
   }
+  if (GramRadialGetInfo(kernel->radial)->beta) {
+    (void)snprintf(number, sizeof number, ", beta %.17g", (double)kernel->beta);
+    PetscCall(PetscStrlcat(c->kernel, number, sizeof c->kernel));
+  }
   for (PetscInt k = 0; k < kernel->dim; k++) {
     (void)snprintf(number, sizeof number, " %.17g", (double)kernel->length_scale[k]);
     PetscCall(PetscStrlcat(c->kernel, number, sizeof c->kernel));

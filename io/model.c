@@ -97,7 +97,7 @@ static PetscErrorCode KernelRead(GramH5 file, MPI_Comm comm, PetscInt dim, GramK
   char      type[32];
   PetscInt  one = 1;
   PetscReal nu, degree;
-  PetscBool found;
+  PetscBool found, beta;
 
   PetscFunctionBegin;
   PetscCall(PetscMemzero(k, sizeof *k));
@@ -107,6 +107,8 @@ static PetscErrorCode KernelRead(GramH5 file, MPI_Comm comm, PetscInt dim, GramK
   PetscCall(GramKernelSetType(k, type, nu, &found));
   GramCheckInput(found, comm, "model.file: its kernel '%s' (nu %.6g) is not known to this version", type,
                  (double)nu);
+  PetscCall(GramH5Exists(file, "kernel@beta", &beta)); /* not in files of version 0.1 */
+  if (beta) PetscCall(GramH5ReadAttribute(file, "kernel", "beta", &one, &k->beta));
   k->n_length_scale = GRAM_MAX_DIM;
   PetscCall(GramH5ReadAttribute(file, "kernel", "length_scale", &k->n_length_scale, k->length_scale));
   GramCheckInput(k->n_length_scale == 1 || k->n_length_scale == dim, comm,
@@ -298,6 +300,7 @@ PetscErrorCode GramModelWrite(GramH5 file, const GramModel *m)
   PetscCall(GramH5WriteRows(file, "tail", 2, rank ? 0 : m->n_tail, m->q, m->tail));
   PetscCall(GramH5WriteString(file, "kernel", "type", k->type));
   PetscCall(GramH5WriteReals(file, "kernel", "nu", 0, &k->nu));
+  PetscCall(GramH5WriteReals(file, "kernel", "beta", 0, &k->beta));
   PetscCall(GramH5WriteReals(file, "kernel", "length_scale", k->n_length_scale == 1 ? 0 : k->n_length_scale,
                              k->length_scale));
   PetscCall(GramH5WriteReals(file, "kernel", "amplitude", 0, &k->amplitude));

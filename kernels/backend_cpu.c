@@ -136,10 +136,9 @@ static PetscErrorCode TilesCreate_CPU(GramTiles t, PetscInt m, const PetscReal *
 
   PetscFunctionBegin;
   PetscCall(PetscNew(&cpu));
-  PetscCall(CoordinatesCreate(m, dim, x, GramRadialGetInfo(t->kernel.radial)->unit, &cpu->rows));
+  PetscCall(CoordinatesCreate(m, dim, x, GramKernelUnit(&t->kernel), &cpu->rows));
   cpu->cols = cpu->rows;
-  if (!t->square)
-    PetscCall(CoordinatesCreate(n, dim, z, GramRadialGetInfo(t->kernel.radial)->unit, &cpu->cols));
+  if (!t->square) PetscCall(CoordinatesCreate(n, dim, z, GramKernelUnit(&t->kernel), &cpu->cols));
   cpu->simd = SimdPick(SquaredExtent(cpu, dim) < (Narrow(t) ? GRAM_FAR_SINGLE : GRAM_FAR_DOUBLE) ? 0 : 1);
   if (t->backend->precision == GRAM_SINGLE) {
     Centre(&cpu->cols, dim, 0, n, centre);
@@ -181,8 +180,11 @@ static void ApplyRectangle(GramTiles t, const Work *k, PetscInt i, PetscInt m, P
   const char         *x = k->x + (size_t)i * k->bytes, *z = k->z + (size_t)j * k->bytes;
   const int           dim = (int)t->kernel.dim, rows = t->rows != GRAM_VALUE, cols = t->cols != GRAM_VALUE;
 
-  if (!rows && !cols) code->values(t->kernel.radial, dim, k->width, m, n, x, k->ldx, z, k->ldz, v, y, w, u);
-  else code->derivatives(t->kernel.radial, dim, rows, cols, k->width, m, n, x, k->ldx, z, k->ldz, v, y, w, u);
+  if (!rows && !cols)
+    code->values(t->kernel.radial, t->kernel.beta, dim, k->width, m, n, x, k->ldx, z, k->ldz, v, y, w, u);
+  else
+    code->derivatives(t->kernel.radial, t->kernel.beta, dim, rows, cols, k->width, m, n, x, k->ldx, z, k->ldz,
+                      v, y, w, u);
 }
 
 /* rows and columns are the same points: the lower triangle in pieces, mirrored below its diagonal */
@@ -352,7 +354,7 @@ static PetscErrorCode ApplyTile(GramTiles t, const GramTile *tile, const Face *r
    GRAM_TILE_WIDTH. */
 static PetscErrorCode Add_CPU(GramTiles t, PetscInt n_tiles, const GramTile list[])
 {
-  const PetscReal unit   = GramRadialGetInfo(t->kernel.radial)->unit;
+  const PetscReal unit   = GramKernelUnit(&t->kernel);
   const PetscInt  q      = t->q;
   const PetscInt  shares = (q + GRAM_TILE_WIDTH - 1) / GRAM_TILE_WIDTH, widest = (q + shares - 1) / shares;
   const PetscBool inplace =
@@ -404,7 +406,7 @@ static PetscErrorCode EntriesOfJets(GramTiles t, PetscInt n_rows, const PetscInt
                                     const PetscInt cols[], PetscReal *a, PetscInt lda)
 {
   const TilesCPU *cpu  = (const TilesCPU *)t->data;
-  const PetscReal unit = GramRadialGetInfo(t->kernel.radial)->unit;
+  const PetscReal unit = GramKernelUnit(&t->kernel);
   const PetscInt  dim = t->kernel.dim, ldx = n_rows + GRAM_TILE_PAD;
   PetscInt       *row, *row_at, *row_part, *col, *col_at, *col_part, m, n;
   double         *x, *z, *jets;
@@ -417,7 +419,7 @@ static PetscErrorCode EntriesOfJets(GramTiles t, PetscInt n_rows, const PetscInt
   PetscCall(PetscCalloc3(GramAt(ldx, dim, 0), &x, GramAt(n, dim, 0), &z, 3 * GramAt(m, n, 0), &jets));
   Pick(&cpu->rows, dim, m, row, ldx, x);
   Pick(&cpu->cols, dim, n, col, n, z);
-  cpu->simd->code[0]->jets(t->kernel.radial, (int)dim, m, n, x, ldx, z, n, jets);
+  cpu->simd->code[0]->jets(t->kernel.radial, t->kernel.beta, (int)dim, m, n, x, ldx, z, n, jets);
   for (PetscInt j = 0; j < n_cols; j++) {
     const double *phi = jets + GramAt(col_at[j], m, 0), *first = phi + GramAt(m, n, 0),
                  *second = first + GramAt(m, n, 0);
@@ -454,7 +456,8 @@ static PetscErrorCode Entries_CPU(GramTiles t, PetscInt n_rows, const PetscInt r
   PetscCall(PetscCalloc2(GramAt(ldx, dim, 0), &x, GramAt(n_cols, dim, 0), &z));
   Pick(&cpu->rows, dim, n_rows, rows, ldx, x);
   Pick(&cpu->cols, dim, n_cols, cols, n_cols, z);
-  cpu->simd->code[0]->entries(t->kernel.radial, (int)dim, n_rows, n_cols, x, ldx, z, n_cols, a, lda);
+  cpu->simd->code[0]->entries(t->kernel.radial, t->kernel.beta, (int)dim, n_rows, n_cols, x, ldx, z, n_cols,
+                              a, lda);
   PetscCall(PetscFree2(x, z));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

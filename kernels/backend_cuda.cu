@@ -661,7 +661,7 @@ PetscErrorCode BatchLaunch(GramTiles t, GramTier tier, int mode)
   work.centres = Put(upload, &at, batch->centres);
   work.packs   = Put(upload, &at, batch->packs);
   fold.sums    = cuda->sums.p;
-  fold.unit    = GramRadialGetInfo(t->kernel.radial)->unit;
+  fold.unit    = GramKernelUnit(&t->kernel);
   fold.q       = (int)t->q;
   fold.widest  = kernel->width;
   to_rows = to_cols = fold;
@@ -688,6 +688,7 @@ PetscErrorCode BatchLaunch(GramTiles t, GramTier tier, int mode)
   work.v_largest   = cuda->largest.p + (transposed ? of_w : 0);
   work.w_largest   = cuda->largest.p + (transposed ? 0 : of_w);
   work.unit        = fold.unit;
+  work.beta        = t->kernel.beta;
   work.row_sums    = cuda->sums.p;
   work.col_sums    = cuda->sums.p;
   work.panel       = cuda->panel.p;
@@ -974,7 +975,7 @@ PetscErrorCode End_CUDA(GramTiles t)
 PetscErrorCode TilesCreate_CUDA(GramTiles t, PetscInt m, const PetscReal *x, PetscInt n, const PetscReal *z)
 {
   const PetscInt  dim    = t->kernel.dim;
-  const PetscReal unit   = GramRadialGetInfo(t->kernel.radial)->unit;
+  const PetscReal unit   = GramKernelUnit(&t->kernel);
   TilesCUDA      *cuda   = new TilesCUDA();
   double          extent = 0;
 

@@ -11,7 +11,7 @@ typedef struct {
 } TilesRef;
 
 /* phi(r): Rasmussen and Williams (2006), eqs. 4.9, 4.16 to 4.18; Wendland (2005), tables 8.2 and 9.1 */
-static PetscReal PhiRef(GramRadial type, PetscReal r)
+static PetscReal PhiRef(GramRadial type, PetscReal r, PetscReal beta)
 {
   const PetscReal t = PetscSqrtReal(3) * r, u = PetscSqrtReal(5) * r, v = PetscSqrtReal(7) * r, w = 3 * r;
 
@@ -24,16 +24,18 @@ static PetscReal PhiRef(GramRadial type, PetscReal r)
   case GRAM_RADIAL_MATERN92:
     return (1 + w + 3 * w * w / 7 + 2 * w * w * w / 21 + w * w * w * w / 105) * PetscExpReal(-w);
   case GRAM_RADIAL_INVERSE_MULTIQUADRIC: return 1 / PetscSqrtReal(1 + r * r);
+  case GRAM_RADIAL_RATIONAL_QUADRATIC: return PetscExpReal(-beta * log1p(r * r / (2 * beta)));
   case GRAM_RADIAL_WENDLAND2: return r < 1 ? PetscPowReal(1 - r, 4) * (4 * r + 1) : 0;
   case GRAM_RADIAL_WENDLAND4: return r < 1 ? PetscPowReal(1 - r, 6) * (35 * r * r + 18 * r + 3) / 3 : 0;
   case GRAM_RADIAL_MULTIQUADRIC: return -PetscSqrtReal(1 + r * r);
   case GRAM_RADIAL_CUBIC: return r * r * r;
+  case GRAM_RADIAL_THIN_PLATE: return r > 0 ? r * r * PetscLogReal(r) : 0;
   default: return NAN;
   }
 }
 
 /* phi' / r and (phi'' - phi' / r) / r^2; at r = 0 their limits, or 0 where these do not exist and r^2 wipes them out */
-static void DerivativesRef(GramRadial type, PetscReal r, PetscReal *first, PetscReal *second)
+static void DerivativesRef(GramRadial type, PetscReal r, PetscReal beta, PetscReal *first, PetscReal *second)
 {
   const PetscReal t = PetscSqrtReal(3) * r, u = PetscSqrtReal(5) * r, v = PetscSqrtReal(7) * r, w = 3 * r;
 
@@ -67,6 +69,10 @@ static void DerivativesRef(GramRadial type, PetscReal r, PetscReal *first, Petsc
     *first  = -PetscPowReal(1 + r * r, -1.5);
     *second = 3 * PetscPowReal(1 + r * r, -2.5);
     break;
+  case GRAM_RADIAL_RATIONAL_QUADRATIC:
+    *first  = -PetscExpReal(-(beta + 1) * log1p(r * r / (2 * beta)));
+    *second = (1 + 1 / beta) * PetscExpReal(-(beta + 2) * log1p(r * r / (2 * beta)));
+    break;
   case GRAM_RADIAL_WENDLAND2:
     *first  = r < 1 ? -20 * PetscPowReal(1 - r, 3) : 0;
     *second = r > 0 && r < 1 ? 60 * PetscPowReal(1 - r, 2) / r : 0;
@@ -83,6 +89,10 @@ static void DerivativesRef(GramRadial type, PetscReal r, PetscReal *first, Petsc
     *first  = 3 * r;
     *second = r > 0 ? 3 / r : 0;
     break;
+  case GRAM_RADIAL_THIN_PLATE:
+    *first  = r > 0 ? 2 * PetscLogReal(r) + 1 : 0;
+    *second = r > 0 ? 2 / (r * r) : 0;
+    break;
   default: break;
   }
 }
@@ -96,9 +106,9 @@ static void BlockRef(GramTiles t, PetscInt i, PetscInt j, PetscReal block[], Pet
   PetscReal        r2 = 0, first, second;
 
   for (PetscInt c = 0; c < dim; c++) r2 += (x[c] - z[c]) * (x[c] - z[c]);
-  *phi = PhiRef(t->kernel.radial, PetscSqrtReal(r2));
+  *phi = PhiRef(t->kernel.radial, PetscSqrtReal(r2), t->kernel.beta);
   if (!block) return;
-  DerivativesRef(t->kernel.radial, PetscSqrtReal(r2), &first, &second);
+  DerivativesRef(t->kernel.radial, PetscSqrtReal(r2), t->kernel.beta, &first, &second);
   for (PetscInt p = 0; p <= dim; p++) {
     for (PetscInt s = 0; s <= dim; s++) {
       const PetscReal dp = p ? x[p - 1] - z[p - 1] : 0, ds = s ? x[s - 1] - z[s - 1] : 0;

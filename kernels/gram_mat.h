@@ -108,9 +108,10 @@ PetscErrorCode GramCrossDeviceBytes(MPI_Comm comm, GramBackend backend, PetscInt
 
   -product_tolerance t (0): skip tiles of short-range kernels, with a proof; every row of y is then within
   t sum_j |K_ij| |v_j| of what it is without. skip.h has the bound. Each product decides anew, from v. At 0 nothing
-  is skipped. With the cover a pair is skipped both ways or neither, but the operator depends on v: certify
-  answers with one of tolerance 0. Costs nb^2 / size distances and profiles a product, 16 q nb bytes, and
-  2 (dim + q) nb numbers of memory with up to 64 (2 dim + 1) a block of this rank.
+  is skipped but tiles beyond the support of a compact profile, which are 0. With the cover a pair is skipped both ways
+  or neither, but the operator depends on v: certify answers with one of tolerance 0. Costs nb^2 / size distances and
+  profiles a product, 16 q nb bytes, and 2 (dim + q) nb numbers of memory with up to 64 (2 dim + 1) a block of this
+  rank.
 
   -product_reproducible (false): y has the same bits on any number of ranks and any grid, all on the same kind
   of processor (backends choose instructions by it), and so have the dots and norms of vectors from
@@ -193,9 +194,9 @@ typedef struct {
   PetscInt       products;  /* MatMult() and MatMatMult() calls, whatever the number of columns */
   PetscLogDouble pairs;     /* M N per product, skipped, mirrored or neither */
   PetscLogDouble evaluated; /* pairs needed, the mean of a product's passes; m^2 / 2 of a diagonal tile */
-  PetscLogDouble skipped;   /* pairs that -product_tolerance made unnecessary, likewise */
-  PetscLogDouble bytes;     /* received from other ranks, by the formulas above */
-  PetscLogDouble seconds;   /* in products */
+  PetscLogDouble skipped; /* pairs that -product_tolerance or a compact profile made unnecessary, likewise */
+  PetscLogDouble bytes;   /* received from other ranks, by the formulas above */
+  PetscLogDouble seconds; /* in products */
   PetscLogDouble device_seconds; /* of those on the device of the backend: GramTilesGetDeviceSeconds() */
 } GramMatStats;
 

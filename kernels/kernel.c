@@ -1,6 +1,10 @@
 #define GRAM_REAL double
 #include "kernel.h"
 
+/* of a rational quadratic: beyond, it is a constant, or a Gaussian to within r^4 / (8 beta) */
+#define BETA_LEAST 1e-6
+#define BETA_MOST  1e6
+
 const GramRadialInfo *GramRadialGetInfo(GramRadial type)
 {
 #define KERNEL_PROFILE(UPPER, Camel, ...) {__VA_ARGS__},
@@ -9,10 +13,17 @@ const GramRadialInfo *GramRadialGetInfo(GramRadial type)
   return profiles + type;
 }
 
+PetscReal GramKernelUnit(const GramKernel *k)
+{
+  const GramRadialInfo *profile = GramRadialGetInfo(k->radial);
+
+  return profile->beta ? profile->unit / PetscSqrtReal(k->beta) : profile->unit;
+}
+
 void GramKernelJet(const GramKernel *k, PetscReal r2, PetscReal jet[3])
 {
-  const PetscReal unit2 = PetscSqr(GramRadialGetInfo(k->radial)->unit);
-  const GramJet   j     = RadialJet(k->radial, unit2 * r2);
+  const PetscReal unit2 = PetscSqr(GramKernelUnit(k));
+  const GramJet   j     = RadialJet(k->radial, unit2 * r2, k->beta);
 
   jet[0] = j.phi;
   jet[1] = j.first * unit2;
@@ -67,6 +78,7 @@ PetscErrorCode GramKernelSetType(GramKernel *kernel, const char *name, PetscReal
     kernel->radial      = (GramRadial)i;
     kernel->nu          = twonu ? twonu / 2.0 : NAN;
     kernel->tail_degree = profile->order - 1;
+    kernel->beta        = profile->beta ? 1 : NAN;
     PetscCall(PetscStrncpy(kernel->type, twonu ? "matern" : name, sizeof kernel->type));
     *found = PETSC_TRUE;
   }
@@ -98,7 +110,7 @@ static PetscErrorCode LengthScaleFromOptions(MPI_Comm comm, PetscOptionItems *Pe
 static PetscErrorCode TypeFromOptions(MPI_Comm comm, PetscOptionItems *PetscOptionsObject, GramKernel *k)
 {
   char      type[64] = "matern", names[256];
-  PetscReal nu       = 1.5;
+  PetscReal nu = 1.5, beta = 1;
   PetscBool found, matern;
 
   PetscFunctionBegin;
@@ -106,10 +118,15 @@ static PetscErrorCode TypeFromOptions(MPI_Comm comm, PetscOptionItems *PetscOpti
   PetscCall(PetscOptionsString("-type", names, "GramKernelSetType", type, type, sizeof type, NULL));
   PetscCall(PetscOptionsReal("-nu", "Smoothness of a matern kernel: 0.5, 1.5, 2.5, 3.5 or 4.5",
                              "GramKernelSetType", nu, &nu, NULL));
+  PetscCall(PetscOptionsReal("-beta", "Exponent of rational_quadratic, (1 + r^2 / (2 beta))^-beta", NULL,
+                             beta, &beta, NULL));
   PetscCall(GramKernelSetType(k, type, nu, &found));
   PetscCall(PetscStrcmp(type, "matern", &matern));
   GramCheckInput(found || !matern, comm, "kernel.nu: %.6g is none of 0.5, 1.5, 2.5, 3.5, 4.5", (double)nu);
   GramCheckInput(found, comm, "kernel.type: '%s' is none of %s", type, names);
+  GramCheckInput(beta >= BETA_LEAST && beta <= BETA_MOST, comm, "kernel.beta: %.6g is not in %g ... %g",
+                 (double)beta, BETA_LEAST, BETA_MOST);
+  if (GramRadialGetInfo(k->radial)->beta) k->beta = beta;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -175,25 +192,26 @@ PetscErrorCode GramKernelTakeGradients(MPI_Comm comm, GramKernel *k)
 {
   PetscFunctionBegin;
   GramCheckInput(GramRadialGetInfo(k->radial)->differentiable, comm,
-                 "kernel.type: %s%s is not twice differentiable at r = 0, and data.gradients are given", k->type,
-                 PetscIsNanReal(k->nu) ? "" : " with nu 0.5");
+                 "kernel.type: %s%s is not twice differentiable at r = 0, and data.gradients are given",
+                 k->type, PetscIsNanReal(k->nu) ? "" : " with nu 0.5");
   k->gradients = PETSC_TRUE;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscErrorCode GramKernelView(const GramKernel *k, char line[], size_t size)
 {
-  char nu[32] = "", scale[64] = "";
+  char nu[32] = "", beta[32] = "", scale[64] = "";
 
   PetscFunctionBegin;
   if (!PetscIsNanReal(k->nu)) PetscCall(PetscSNPrintf(nu, sizeof nu, " nu %.6g", (double)k->nu));
+  if (!PetscIsNanReal(k->beta)) PetscCall(PetscSNPrintf(beta, sizeof beta, " beta %.6g", (double)k->beta));
   if (k->n_length_scale == 1)
     PetscCall(PetscSNPrintf(scale, sizeof scale, "%.6g", (double)k->length_scale[0]));
   else
     PetscCall(PetscSNPrintf(scale, sizeof scale, "%.6g ... %.6g (%" PetscInt_FMT ")",
                             (double)k->length_scale[0], (double)k->length_scale[k->dim - 1],
                             k->n_length_scale));
-  PetscCall(PetscSNPrintf(line, size, "%s%s, length scale %s, amplitude %.6g, alpha %.6g", k->type, nu, scale,
-                          (double)k->amplitude, (double)k->alpha));
+  PetscCall(PetscSNPrintf(line, size, "%s%s%s, length scale %s, amplitude %.6g, alpha %.6g", k->type, nu,
+                          beta, scale, (double)k->amplitude, (double)k->alpha));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -16,6 +16,7 @@ extern "C" {
 typedef struct {
   char       type[32];                   /* as the user named it: gaussian, matern, cubic ... */
   PetscReal  nu;                         /* smoothness of a matern kernel, NaN for the others */
+  PetscReal  beta;                       /* exponent of a rational_quadratic kernel, NaN for the others */
   GramRadial radial;                     /* phi, chosen by type and nu */
   PetscInt   dim;                        /* coordinates of a point */
   PetscReal  length_scale[GRAM_MAX_DIM]; /* ell, units of the standardised coordinates, > 0 */
@@ -40,6 +41,7 @@ void GramKernelJet(const GramKernel *kernel, PetscReal r2, PetscReal jet[3]);
 /* What GRAM_RADIAL_LIST says of a profile, in the order of its columns. Not collective. */
 typedef struct {
   const char *name;
+  PetscBool   beta;
   PetscInt    twonu, powers, fma, order;
   PetscReal   unit, zero;
   PetscBool   differentiable;
@@ -48,15 +50,18 @@ typedef struct {
 } GramRadialInfo;
 const GramRadialInfo *GramRadialGetInfo(GramRadial type);
 
+/* c of radial.h: profiles are evaluated at (c r)^2. Not collective. */
+PetscReal GramKernelUnit(const GramKernel *kernel);
+
 /**
-  GramKernelSetFromOptions - Read -kernel_type, -kernel_nu, -kernel_length_scale, -kernel_amplitude,
+  GramKernelSetFromOptions - Read -kernel_type, -kernel_nu, -kernel_beta, -kernel_length_scale, -kernel_amplitude,
   -ridge_alpha, -ridge_alpha_gradient and -tail_degree.
 
   Collective on comm.
 
   @param[in]  comm   all ranks that will use the kernel
   @param[in]  dim    coordinates of a point, 1 .. GRAM_MAX_DIM; length_scale is one number or dim numbers
-  @param[out] kernel filled, defaults: matern 3/2, length_scale 1, amplitude 1, alpha 1e-6
+  @param[out] kernel filled, defaults: matern 3/2, beta 1, length_scale 1, amplitude 1, alpha 1e-6
 
   Errors: GRAM_ERR_INPUT naming the key, its value and the limit.
 **/
@@ -69,7 +74,8 @@ PetscErrorCode GramKernelTakeGradients(MPI_Comm comm, GramKernel *kernel);
 /**
   GramKernelSetType - Choose phi by name: a value of -kernel_type; nu counts for "matern" only.
 
-  Not collective. Sets type, nu, radial and the least tail_degree it needs; returns found = PETSC_FALSE and leaves kernel alone for an unknown
+  Not collective. Sets type, nu, radial, beta (1, or NaN) and the least tail_degree it needs; returns found = PETSC_FALSE
+  and leaves kernel alone for an unknown
   name or a nu that is not 1/2, 3/2, ... 9/2.
 **/
 PetscErrorCode GramKernelSetType(GramKernel *kernel, const char *name, PetscReal nu, PetscBool *found);

@@ -8,6 +8,8 @@
       gaussian      exp(-r^2/2)            = 2^-s                  c = sqrt(log2(e) / 2)
       exponential   exp(-r)                = 2^-u                  c = log2(e),            u = sqrt(s)
       matern p+1/2  P_p(t) exp(-t)         = P_p(u ln 2) 2^-u      c = sqrt(2p+1) log2(e), t = sqrt(2 nu) r
+      rational quadratic  (1 + r^2 / (2 beta))^-beta = 2^-(beta log2(1 + s)),  c = 1 / sqrt(2 beta)
+      others        as in the list of README.md                   c = 1
 
   with P_p(t) = sum_k p! (p+k)! / ((2p)! k! (p-k)!) (2t)^(p-k), Rasmussen and Williams (2006), eq. 4.16.
 
@@ -22,28 +24,32 @@
 /*
   X(enum suffix, function suffix, option value, and what GramRadialInfo in kernel.h holds:
 
+    beta             1: phi depends on kernel.beta, and its function takes it
     2 nu             of a matern kernel, 0 for the others
     powers, fma      phi needs so many 2^-u, and multiplications and multiply-adds beside
     order            0 is positive definite, m > 0 only against polynomials of degree m - 1, so that the solve carries
                      them as a tail
-    unit             c
+    unit             c; where phi depends on beta, c sqrt(beta)
     zero             phi(0)
     differentiable   twice at r = 0: values and gradients can stand in one system
     support          phi is 0 from this r on; 0: nowhere
     dims             positive definite for so many coordinates at most; 0: for any number)
 */
-#define GRAM_RADIAL_LIST(X)                                                                       \
-  X(GAUSSIAN, Gaussian, "gaussian", 0, 1, 0, 0, 0.84932180028801910, 1, 1, 0, 0)                  \
-  X(EXPONENTIAL, Exponential, "exponential", 1, 1, 0, 0, 1.4426950408889634, 1, 0, 0, 0)          \
-  X(MATERN32, Matern32, "matern32", 3, 1, 2, 0, 2.4988211106473432, 1, 1, 0, 0)                   \
-  X(MATERN52, Matern52, "matern52", 5, 1, 4, 0, 3.2259641822295610, 1, 1, 0, 0)                   \
-  X(MATERN72, Matern72, "matern72", 7, 1, 5, 0, 3.8170122958983583, 1, 1, 0, 0)                   \
-  X(MATERN92, Matern92, "matern92", 9, 1, 6, 0, 4.3280851226668902, 1, 1, 0, 0)                   \
-  X(INVERSE_MULTIQUADRIC, InverseMultiquadric, "inverse_multiquadric", 0, 0, 0, 0, 1, 1, 1, 0, 0) \
-  X(WENDLAND2, Wendland2, "wendland2", 0, 0, 4, 0, 1, 1, 1, 1, 3)                                 \
-  X(WENDLAND4, Wendland4, "wendland4", 0, 0, 6, 0, 1, 1, 1, 1, 3)                                 \
-  X(MULTIQUADRIC, Multiquadric, "multiquadric", 0, 0, 0, 1, 1, -1, 1, 0, 0)                       \
-  X(CUBIC, Cubic, "cubic", 0, 0, 1, 2, 1, 0, 1, 0, 0)
+#define GRAM_RADIAL_LIST(X)                                                                                 \
+  X(GAUSSIAN, Gaussian, "gaussian", 0, 0, 1, 0, 0, 0.84932180028801910, 1, 1, 0, 0)                         \
+  X(EXPONENTIAL, Exponential, "exponential", 0, 1, 1, 0, 0, 1.4426950408889634, 1, 0, 0, 0)                 \
+  X(MATERN32, Matern32, "matern32", 0, 3, 1, 2, 0, 2.4988211106473432, 1, 1, 0, 0)                          \
+  X(MATERN52, Matern52, "matern52", 0, 5, 1, 4, 0, 3.2259641822295610, 1, 1, 0, 0)                          \
+  X(MATERN72, Matern72, "matern72", 0, 7, 1, 5, 0, 3.8170122958983583, 1, 1, 0, 0)                          \
+  X(MATERN92, Matern92, "matern92", 0, 9, 1, 6, 0, 4.3280851226668902, 1, 1, 0, 0)                          \
+  X(INVERSE_MULTIQUADRIC, InverseMultiquadric, "inverse_multiquadric", 0, 0, 0, 0, 0, 1, 1, 1, 0, 0)        \
+  X(RATIONAL_QUADRATIC, RationalQuadratic, "rational_quadratic", 1, 0, 1, 14, 0, 0.70710678118654752, 1, 1, \
+    0, 0)                                                                                                   \
+  X(WENDLAND2, Wendland2, "wendland2", 0, 0, 0, 4, 0, 1, 1, 1, 1, 3)                                        \
+  X(WENDLAND4, Wendland4, "wendland4", 0, 0, 0, 6, 0, 1, 1, 1, 1, 3)                                        \
+  X(MULTIQUADRIC, Multiquadric, "multiquadric", 0, 0, 0, 0, 1, 1, -1, 1, 0, 0)                              \
+  X(CUBIC, Cubic, "cubic", 0, 0, 0, 1, 2, 1, 0, 1, 0, 0)                                                    \
+  X(THIN_PLATE, ThinPlate, "thin_plate", 0, 0, 0, 14, 2, 1, 0, 0, 0, 0)
 
 #define GRAM_RADIAL_ENUM(UPPER, ...) GRAM_RADIAL_##UPPER,
 typedef enum { GRAM_RADIAL_LIST(GRAM_RADIAL_ENUM) GRAM_RADIAL_COUNT } GramRadial;
@@ -72,7 +78,7 @@ typedef gram_scalar gram_real;
 
   #define GRAM_C(x) ((gram_scalar)(x)) /* a constant in the precision at hand */
 
-  #include "radial_math.h" /* GramSqrt(), GramMax() and GramExp2Neg() */
+  #include "radial_math.h" /* GramSqrt(), GramMax(), GramExp2Neg(), GramLog2() */
 
 /*
   phi and its derivatives in space. With d = x - z in coordinates times c / ell, s = d'd:
@@ -166,6 +172,23 @@ GRAM_FN GramJet RadialMultiquadric(gram_real s)
   return (GramJet){-r, -q, q * q * q};
 }
 
+/* (1 + s)^-beta, s = r^2 / (2 beta): first = -2 beta (1 + s)^(-beta - 1), second = 4 beta (beta + 1) (1 + s)^(-beta - 2) */
+GRAM_FN GramJet RadialRationalQuadratic(gram_real s, gram_scalar beta)
+{
+  const gram_real e = GramExp2Neg(GramNear(beta * GramLog2Plus1(s))), q = 1 / (1 + s);
+
+  return (GramJet){e, -2 * beta * e * q, 4 * beta * (beta + 1) * e * q * q};
+}
+
+/* r^2 log r = s log(s) / 2: first = log s + 1, second = 2 / s; at r = 0 numbers whose products with d_c are 0 */
+GRAM_FN GramJet RadialThinPlate(gram_real s)
+{
+  const gram_real l = GramLog2(s);
+
+  return (GramJet){s * l * GRAM_C(GRAM_LN2 / 2), 1 + l * GRAM_C(GRAM_LN2),
+                   2 / GramMax(s, GRAM_TINY * GRAM_TINY)};
+}
+
 /* r^3: first = 3 r, second = 3 / r, which d_c d_e wipes out at r = 0 */
 GRAM_FN GramJet RadialCubic(gram_real s)
 {
@@ -192,9 +215,11 @@ GRAM_FN GramJet RadialWendland4(gram_real s)
 }
 
   /* Callers pass a literal type: the switch folds away and leaves no branch in the inner loop. */
-  #define GRAM_RADIAL_CASE(UPPER, Camel, ...) \
-  case GRAM_RADIAL_##UPPER: return Radial##Camel GRAM_PASS(s);
-GRAM_FN GramJet RadialJet(GramRadial type, gram_real s)
+  #define GRAM_ARGUMENTS_0 (s)
+  #define GRAM_ARGUMENTS_1 (s, beta)
+  #define GRAM_RADIAL_CASE(UPPER, Camel, name, takes_beta, ...) \
+  case GRAM_RADIAL_##UPPER: return Radial##Camel GRAM_PASS GRAM_ARGUMENTS_##takes_beta;
+GRAM_FN GramJet RadialJet(GramRadial type, gram_real s, gram_scalar beta)
 {
   switch (type) {
     GRAM_RADIAL_LIST(GRAM_RADIAL_CASE)
@@ -202,5 +227,8 @@ GRAM_FN GramJet RadialJet(GramRadial type, gram_real s)
   }
 }
 
-GRAM_FN gram_real RadialEval(GramRadial type, gram_real s) { return RadialJet GRAM_PASS(type, s).phi; }
+GRAM_FN gram_real RadialEval(GramRadial type, gram_real s, gram_scalar beta)
+{
+  return RadialJet GRAM_PASS(type, s, beta).phi;
+}
 #endif

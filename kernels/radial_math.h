@@ -4,10 +4,15 @@
       GramSqrt(s)      square root
       GramMax(a, b)    the larger, b a number
       GramNear(u)      u, but no more than 1021 (float: 125; on a GPU 1000) where GramExp2Neg() or a polynomial times it would overflow
+      GramLog2(s)      log2(s), and a number at 0, to 2 units in the last place, for s up to 2^971 (float: 2^104)
+      GramLog2Plus1(s) log2(1 + s), s >= 0, likewise, however small s is
       GramExp2Neg(u)   2^-u for u = GramNear(u) >= 0, to 1.2 units in the last place (float with the table: 2.6)
 
   2^-u: n = round(u) by adding and subtracting 1.5 * 2^52, whose last bits then hold -n: shifted into the exponent
   they are 2^-n. 2^-f, |f| <= 1/2, is a minimax polynomial with p(0) = 1: relative error 3.3e-17 and 1.6e-8.
+
+  log2: m = 2^-n (w + c) in sqrt(1/2) ... sqrt(2), c what w lost by rounding, f = m - 1 and z = f / (2 + f):
+  log m = 2 atanh z = f - (f^2 / 2 - z (f^2 / 2 + R(z^2))), R from fdlibm's e_log.c and e_logf.c: relative error 2^-58 and 2^-34.
 
   With AVX-512 and GRAM_INTRINSICS, n counts sixteenths (float: thirty-seconds), a table in two registers holds their
   powers, a shorter polynomial suffices (Chebyshev interpolation, relative error 1.4e-17 and 1.1e-7) and one
@@ -124,6 +129,11 @@ template <bool on_fma> static __device__ __forceinline__ double GramExp2NegOn(do
 }
 
   #define GramExp2Neg GramExp2NegOn<on_fma>
+
+static __device__ __forceinline__ float  GramLog2(float s) { return log2f(fmaxf(s, 0x1p-126f)); }
+static __device__ __forceinline__ double GramLog2(double s) { return log2(fmax(s, 0x1p-1022)); }
+static __device__ __forceinline__ float  GramLog2Plus1(float s) { return log1pf(s) * 1.44269504f; }
+static __device__ __forceinline__ double GramLog2Plus1(double s) { return log1p(s) * 1.4426950408889634; }
 #elif !defined(GRAM_VECTOR_BYTES)
 GRAM_FN gram_real GramSqrt(gram_real s)
 {
@@ -148,6 +158,71 @@ GRAM_FN gram_real GramMin(gram_real a, gram_scalar b)
 }
 
 GRAM_FN gram_real GramMax(gram_real a, gram_scalar b) { return -GramMin(-a, -b); }
+#endif
+
+#if !defined(GRAM_DEVICE)
+/* unsigned integers of the same width, so that shifts may lose bits */
+typedef __typeof__(__builtin_choose_expr(GRAM_IS_DOUBLE, (uint64_t)0, (uint32_t)0)) gram_word;
+  #if defined(GRAM_VECTOR_BYTES)
+typedef gram_word gram_bits __attribute__((vector_size(GRAM_VECTOR_BYTES)));
+  #else
+typedef gram_word gram_bits;
+  #endif
+
+  #define GRAM_WORD(x64, x32) (GRAM_IS_DOUBLE ? (gram_word)(x64) : (gram_word)(x32))
+
+/* log2(w + c) - less, w a normal number, |c| at most half a unit in its last place; exact: c is 0, a literal */
+GRAM_FN gram_real GramLog2Sum(gram_real w, gram_real c, int exact, gram_scalar less)
+{
+  const int       digits = GRAM_IS_DOUBLE ? 52 : 23;
+  const gram_word one    = GRAM_WORD(0x3ff0000000000000, 0x3f800000), /* of 1, of sqrt(1/2) */
+      least = GRAM_WORD(0x3fe6a09e667f3bcd, 0x3f3504f3), mantissa = GRAM_WORD(0x000fffffffffffff, 0x007fffff);
+  const gram_scalar magic = GRAM_IS_DOUBLE ? GRAM_C(0x1p52) : GRAM_C(0x1p23),
+                    bias  = GRAM_IS_DOUBLE ? GRAM_C(1023) : GRAM_C(127);
+  gram_bits bits, n, back;
+  gram_real m, count, scale, f, z, z2, half, r;
+
+  memcpy(&bits, &w, sizeof bits);
+  bits += one - least;
+  n    = bits >> digits; /* the exponent, with its bias */
+  back = (GRAM_WORD(2046, 254) - n) << digits;
+  n    = n | GRAM_WORD(0x4330000000000000, 0x4b000000);
+  bits = (bits & mantissa) + least;
+  memcpy(&m, &bits, sizeof m);
+  memcpy(&count, &n, sizeof count);
+  memcpy(&scale, &back, sizeof scale);
+  f    = exact ? m - 1 : (m - 1) + c * scale;
+  z    = f / (2 + f);
+  z2   = z * z;
+  half = f * f * GRAM_C(0.5);
+  if (GRAM_IS_DOUBLE) {
+    r = z2 * GRAM_C(1.479819860511658591e-01) + GRAM_C(1.531383769920937332e-01);
+    r = r * z2 + GRAM_C(1.818357216161805012e-01);
+    r = r * z2 + GRAM_C(2.222219843214978396e-01);
+    r = r * z2 + GRAM_C(2.857142874366239149e-01);
+    r = r * z2 + GRAM_C(3.999999999940941908e-01);
+    r = r * z2 + GRAM_C(6.666666666666735130e-01);
+  } else {
+    r = z2 * GRAM_C(0xf89e26p-26) + GRAM_C(0x91e9eep-25);
+    r = r * z2 + GRAM_C(0xccce13p-25);
+    r = r * z2 + GRAM_C(0xaaaaaap-24);
+  }
+  r = f - (half - z * (half + r * z2));
+  return (count - (magic + bias + less)) + r * GRAM_C(1.4426950408889634);
+}
+
+GRAM_FN gram_real GramLog2(gram_real s) /* denormal numbers too */
+{
+  return GramLog2Sum(s * (GRAM_IS_DOUBLE ? GRAM_C(0x1p52) : GRAM_C(0x1p23)), s, 1,
+                     GRAM_IS_DOUBLE ? GRAM_C(52) : GRAM_C(23));
+}
+
+GRAM_FN gram_real GramLog2Plus1(gram_real s)
+{
+  const gram_real x = GramMin(s, GRAM_IS_DOUBLE ? GRAM_C(0x1p1000) : GRAM_C(0x1p120)), w = 1 + x, t = w - 1;
+
+  return GramLog2Sum(w, (x - t) + (1 - (w - t)), 0, 0); /* w and the rest are 1 + x exactly */
+}
 #endif
 
 #if defined(GRAM_VECTOR_BYTES) && defined(GRAM_INTRINSICS) && defined(__AVX512F__)
@@ -199,14 +274,6 @@ GRAM_FN gram_real GramExp2Neg(gram_real u)
   return GRAM_IS_DOUBLE ? (gram_real)GramExp2Neg_f64((__m512d)u) : (gram_real)GramExp2Neg_f32((__m512)u);
 }
 #elif !defined(GRAM_DEVICE)
-/* unsigned integers of the same width, so that shifts may lose bits */
-typedef __typeof__(__builtin_choose_expr(GRAM_IS_DOUBLE, (uint64_t)0, (uint32_t)0)) gram_word;
-  #if defined(GRAM_VECTOR_BYTES)
-typedef gram_word gram_bits __attribute__((vector_size(GRAM_VECTOR_BYTES)));
-  #else
-typedef gram_word gram_bits;
-  #endif
-
 GRAM_FN gram_real GramNear(gram_real u) { return GramMin(u, GRAM_IS_DOUBLE ? GRAM_C(1021) : GRAM_C(125)); }
 
 GRAM_FN gram_real GramExp2Neg(gram_real u)

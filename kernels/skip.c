@@ -134,26 +134,33 @@ PetscErrorCode GramSkipDestroy(GramSkip *skip)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* phi(d) of two boxes, not below any entry between them */
-static PetscReal PhiMost(GramSkip s, const PetscReal *a, const PetscReal *b)
+/* d^2 of two boxes, not above that of any pair between them, as tiles see it */
+static PetscReal SquaredGap(GramSkip s, const PetscReal *a, const PetscReal *b)
 {
-  const PetscInt  dim  = s->kernel.dim;
-  const PetscReal unit = GramRadialGetInfo(s->kernel.radial)->unit;
-  PetscReal       d2   = 0;
+  const PetscInt dim = s->kernel.dim;
+  PetscReal      d2  = 0;
 
   for (PetscInt c = 0; c < dim; c++) {
     const PetscReal gap = PetscMax(0, PetscMax(b[c] - a[dim + c], a[c] - b[dim + c]));
 
     d2 += gap * gap;
   }
-  return RadialEval(s->kernel.radial, unit * unit * d2 * (1 - GUARD)) * (1 + GUARD);
+  return d2 * (1 - GUARD);
+}
+
+/* phi(d) of two boxes, not below any entry between them */
+static PetscReal PhiMost(GramSkip s, const PetscReal *a, const PetscReal *b)
+{
+  const PetscReal unit = GramKernelUnit(&s->kernel);
+
+  return RadialEval(s->kernel.radial, unit * unit * SquaredGap(s, a, b), s->kernel.beta) * (1 + GUARD);
 }
 
 /* phi(D) of two boxes, not above any entry between them; zero where GramExp2Neg() no longer follows 2^-u */
 static PetscReal PhiLeast(GramSkip s, const PetscReal *a, const PetscReal *b)
 {
   const PetscInt  dim  = s->kernel.dim;
-  const PetscReal unit = GramRadialGetInfo(s->kernel.radial)->unit;
+  const PetscReal unit = GramKernelUnit(&s->kernel);
   PetscReal       d2   = 0, phi;
 
   for (PetscInt c = 0; c < dim; c++) {
@@ -162,7 +169,7 @@ static PetscReal PhiLeast(GramSkip s, const PetscReal *a, const PetscReal *b)
     d2 += span * span;
   }
   d2 *= unit * unit * (1 + GUARD);
-  phi = RadialEval(s->kernel.radial, d2) * (1 - GUARD);
+  phi = RadialEval(s->kernel.radial, d2, s->kernel.beta) * (1 - GUARD);
   return d2 > 1e6 || phi < 1e-300 ? 0 : phi;
 }
 
@@ -277,12 +284,14 @@ PetscErrorCode GramSkipBegin(GramSkip s, MPI_Comm comm, PetscReal tolerance, con
 
 PetscBool GramSkipTile(GramSkip s, PetscInt i, PetscInt j, PetscBool both)
 {
-  const PetscInt dim = s->kernel.dim;
-  PetscReal      phi;
+  const PetscInt   dim     = s->kernel.dim;
+  const PetscReal  support = GramRadialGetInfo(s->kernel.radial)->support;
+  const PetscReal *row = s->row_box + GramAt(i, 2 * dim, 0), *col = s->col_box + GramAt(j, 2 * dim, 0);
+  PetscReal        phi;
 
+  if (support > 0 && SquaredGap(s, row, col) >= support * support) return PETSC_TRUE;
   if (s->tolerance == 0) return PETSC_FALSE;
-  phi = PhiMost(s, s->row_box + GramAt(i, 2 * dim, 0), s->col_box + GramAt(j, 2 * dim, 0)) *
-        (1 + GUARD); /* the second factor is for V_J */
+  phi = PhiMost(s, row, col) * (1 + GUARD); /* the second factor is for V_J */
   for (PetscInt r = 0; r < s->q; r++) {
     const PetscReal limit = s->limit[GramAt(i, s->q, r)];
 

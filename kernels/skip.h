@@ -26,6 +26,9 @@
   their rows' sums. Rows that are not columns, the targets of predictions, have no parts: their blocks must be
   narrow for much to be skipped.
 
+  A compact phi is 0 from its support on: tiles whose d(I, J), rounded as above, reaches it are skipped whatever the
+  tolerance, at 0 too, and in double change no bit of the sums.
+
   Nothing is skipped for profiles that grow (order > 0), nor in columns with an infinity or a NaN.
 */
 typedef struct _p_GramSkip *GramSkip;
@@ -56,7 +59,7 @@ PetscErrorCode GramSkipDestroy(GramSkip *skip);
 
   Collective on comm.
 
-  @param[in]     tolerance t >= 0; at 0 GramSkipTile() is always false, and nothing is communicated
+  @param[in]     tolerance t >= 0; at 0 GramSkipTile() knows of compact profiles alone, and nothing is communicated
   @param[in]     first     [size + 1] first block of columns of each rank
   @param[in]     q, v      [n_local][q], the rows of this rank's blocks of columns
   @param[in,out] bytes     what this rank receives is added

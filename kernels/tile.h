@@ -47,6 +47,7 @@
   v [n][.]      y [m][.]: y += B v; up to 256 columns are summed in the precision of the entries, then in double
   w [m][.]      u [n][.]: u += B' w as well, from the same entries; NULL without. The rows of a call are summed in
                 the precision of the entries
+  beta          kernel.beta, where the profile depends on it
   width         1 ... GRAM_TILE_WIDTH right-hand sides, the last index of v, y, w and u
 
   GramTileValues      B = phi
@@ -59,15 +60,16 @@
                       took part; sum keeps the compiler honest
   exp2_fma            multiplications and multiply-adds of one 2^-u
 */
-typedef void (*GramTileValues)(GramRadial type, int dim, int width, long m, long n, const void *x, long ldx,
-                               const void *z, long ldz, const void *v, double *y, const void *w, double *u);
-typedef void (*GramTileDerivatives)(GramRadial type, int dim, int rows, int cols, int width, long m, long n,
-                                    const void *x, long ldx, const void *z, long ldz, const void *v,
-                                    double *y, const void *w, double *u);
-typedef void (*GramTileEntries)(GramRadial type, int dim, long m, long n, const void *x, long ldx,
-                                const void *z, long ldz, double *a, long lda);
-typedef void (*GramTileJets)(GramRadial type, int dim, long m, long n, const void *x, long ldx, const void *z,
-                             long ldz, double *jets);
+typedef void (*GramTileValues)(GramRadial type, double beta, int dim, int width, long m, long n,
+                               const void *x, long ldx, const void *z, long ldz, const void *v, double *y,
+                               const void *w, double *u);
+typedef void (*GramTileDerivatives)(GramRadial type, double beta, int dim, int rows, int cols, int width,
+                                    long m, long n, const void *x, long ldx, const void *z, long ldz,
+                                    const void *v, double *y, const void *w, double *u);
+typedef void (*GramTileEntries)(GramRadial type, double beta, int dim, long m, long n, const void *x,
+                                long ldx, const void *z, long ldz, double *a, long lda);
+typedef void (*GramTileJets)(GramRadial type, double beta, int dim, long m, long n, const void *x, long ldx,
+                             const void *z, long ldz, double *jets);
 typedef double (*GramTileMulAdd)(long steps, double *sum);
 
 typedef struct {

@@ -55,6 +55,7 @@ typedef struct {
   const double    *v_largest, *w_largest; /* [q] of the magnitudes in v, w, where the kernel wants them */
   int              rows, cols;            /* GramPart */
   double           unit;                  /* derivatives count in it */
+  double           beta;                  /* kernel.beta, where the profile depends on it */
   const GramItem  *items;
   const GramPiece *pieces;
   const double    *centres; /* [.][dim] what coordinates are relative to */

@@ -80,7 +80,7 @@ __device__ __forceinline__ Walk WalkNext(const GramWork &k, const GramItem &item
    many for the columns and their way through the warp; profiles with a root need a second unit and a polynomial. */
 __host__ __device__ constexpr int OnFma(GramRadial type, int dim, int width, bool both)
 {
-#define TILE_COST(UPPER, Camel, name, twonu, powers, fma, ...) {twonu, powers, fma},
+#define TILE_COST(UPPER, Camel, name, takes_beta, twonu, powers, fma, ...) {twonu, powers, fma},
   constexpr int costs[][3] = {GRAM_RADIAL_LIST(TILE_COST)};
   const int     twonu = costs[type][0], powers = costs[type][1], units = twonu ? 2 : 1,
             polynomial = twonu > 1 ? (twonu + 1) / 2 : costs[type][2],
@@ -111,7 +111,8 @@ __host__ __device__ constexpr int RowsOf(int width) { return (narrow ? 8 : 4) / 
 
 /* phi between a row and a column; factored: 2^(2 u.y) for x = -2 u */
 template <GramRadial type, int dim, bool factored>
-__device__ __forceinline__ gram_scalar Entry(const gram_scalar *x, const gram_scalar *z, bool on_fma)
+__device__ __forceinline__ gram_scalar Entry(const gram_scalar *x, const gram_scalar *z, gram_scalar beta,
+                                             bool on_fma)
 {
   gram_scalar s = factored ? x[0] * z[0] : positive;
 
@@ -126,7 +127,7 @@ __device__ __forceinline__ gram_scalar Entry(const gram_scalar *x, const gram_sc
 
       s = fma(d, d, s);
     }
-    return on_fma ? RadialEval<true>(type, s) : RadialEval<false>(type, s);
+    return on_fma ? RadialEval<true>(type, s, beta) : RadialEval<false>(type, s, beta);
   }
 }
 
@@ -192,6 +193,7 @@ __global__ void __launch_bounds__(THREADS) TileValues(GramWork k)
   __shared__ gram_scalar         factor[2][both && factored ? COLUMNS : 1];
   const GramItem                 item   = k.items[blockIdx.x];
   const double                  *centre = k.centres + (size_t)item.centre * dim;
+  const gram_scalar              beta   = (gram_scalar)k.beta;
   const int                      lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   gram_scalar                    x[rows][dim], w[rows][width];
   double                         sum[rows][width];
@@ -240,7 +242,8 @@ __global__ void __launch_bounds__(THREADS) TileValues(GramWork k)
 
 #pragma unroll
           for (int a = 0; a < rows; a++) {
-            const gram_scalar p = Entry<type, dim, factored>(x[a], column.a, Spread(b * rows + a, share));
+            const gram_scalar p =
+                Entry<type, dim, factored>(x[a], column.a, beta, Spread(b * rows + a, share));
 
 #pragma unroll
             for (int r = 0; r < width; r++) y[a][r] = fma(p, column.a[dim + r], y[a][r]);
@@ -262,7 +265,8 @@ __global__ void __launch_bounds__(THREADS) TileValues(GramWork k)
 
 #pragma unroll
             for (int a = 0; a < rows; a++) {
-              const gram_scalar p = Entry<type, dim, factored>(x[a], column.a, Spread(b * rows + a, share));
+              const gram_scalar p =
+                  Entry<type, dim, factored>(x[a], column.a, beta, Spread(b * rows + a, share));
 
 #pragma unroll
               for (int r = 0; r < width; r++) {
@@ -317,12 +321,13 @@ __global__ void __launch_bounds__(THREADS) TileWide(GramWork k)
   constexpr int          rows = WideRows(width), strip = 16 * rows;
   __shared__ gram_scalar xs[WIDE_DIMS][strip], zs[WIDE_DIMS][32], vs[32][width],
       part[both ? WARPS : 1][32][width];
-  const GramItem item   = k.items[blockIdx.x];
-  const double  *centre = k.centres + (size_t)item.centre * k.dim;
-  const int      tx = threadIdx.x & 7, ty = threadIdx.x >> 3, warp = threadIdx.x >> 5;
-  bool           held = false; /* rows, when all their coordinates fit */
-  gram_scalar    w[rows][width];
-  double         sum[rows][width];
+  const GramItem    item   = k.items[blockIdx.x];
+  const double     *centre = k.centres + (size_t)item.centre * k.dim;
+  const gram_scalar beta   = (gram_scalar)k.beta;
+  const int         tx = threadIdx.x & 7, ty = threadIdx.x >> 3, warp = threadIdx.x >> 5;
+  bool              held = false; /* rows, when all their coordinates fit */
+  gram_scalar       w[rows][width];
+  double            sum[rows][width];
 
 #pragma unroll
   for (int a = 0; a < rows; a++) {
@@ -397,7 +402,7 @@ __global__ void __launch_bounds__(THREADS) TileWide(GramWork k)
         for (int r = 0; r < width; r++) u[b][r] = 0;
 #pragma unroll
         for (int a = 0; a < rows; a++) {
-          const gram_scalar p = RadialEval<false>(type, s[a][b]);
+          const gram_scalar p = RadialEval<false>(type, s[a][b], beta);
 
 #pragma unroll
           for (int r = 0; r < width; r++) {
@@ -485,7 +490,7 @@ __device__ __forceinline__ void StageDerivatives(const GramWork &k, const double
 /* y += B v for one pair, and u += B' w */
 template <GramRadial type, int dim, bool both>
 __device__ __forceinline__ void Block(const gram_scalar *x, const gram_scalar *z, const gram_scalar *v,
-                                      gram_scalar *y, const gram_scalar *w, gram_scalar *u)
+                                      gram_scalar *y, const gram_scalar *w, gram_scalar *u, gram_scalar beta)
 {
   gram_scalar d[dim], s = positive, g = 0, h = 0, to_x, to_z;
 
@@ -496,7 +501,7 @@ __device__ __forceinline__ void Block(const gram_scalar *x, const gram_scalar *z
     g    = fma(d[c], v[1 + c], g);
     if (both) h = fma(d[c], w[1 + c], h);
   }
-  const GramJet jet = RadialJet<false>(type, s);
+  const GramJet jet = RadialJet<false>(type, s, beta);
 
   y[0] += jet.phi * v[0] - jet.first * g;
   to_x = jet.first * v[0] - jet.second * g;
@@ -517,6 +522,7 @@ __global__ void __launch_bounds__(THREADS) TileDerivatives(GramWork k)
   __shared__ gram_scalar         part[both ? WARPS : 1][COLUMNS][numbers];
   const GramItem                 item   = k.items[blockIdx.x];
   const double                  *centre = k.centres + (size_t)item.centre * dim;
+  const gram_scalar              beta   = (gram_scalar)k.beta;
   const int                      lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   gram_scalar                    x[DERIVATIVE_ROWS][dim], w[DERIVATIVE_ROWS][numbers];
   double                         sum[DERIVATIVE_ROWS][numbers];
@@ -553,7 +559,7 @@ __global__ void __launch_bounds__(THREADS) TileDerivatives(GramWork k)
 
 #pragma unroll
         for (int a = 0; a < DERIVATIVE_ROWS; a++)
-          Block<type, dim, false>(x[a], column.a, column.a + dim, y[a], w[a], NULL);
+          Block<type, dim, false>(x[a], column.a, column.a + dim, y[a], w[a], NULL, beta);
       }
     } else {
       for (int strip = 0; strip < now.n; strip += 32) {
@@ -567,7 +573,7 @@ __global__ void __launch_bounds__(THREADS) TileDerivatives(GramWork k)
 
 #pragma unroll
           for (int a = 0; a < DERIVATIVE_ROWS; a++)
-            Block<type, dim, true>(x[a], column.a, column.a + dim, y[a], w[a], u);
+            Block<type, dim, true>(x[a], column.a, column.a + dim, y[a], w[a], u, beta);
 #pragma unroll
           for (int p = 0; p < numbers; p++) u[p] = __shfl_sync(ALL, u[p], (lane + 1) & 31);
         }
@@ -609,6 +615,7 @@ template <GramRadial type> __global__ void __launch_bounds__(THREADS) TileDeriva
   double                *sums = k.row_sums + item.sum + (size_t)threadIdx.x * numbers;
   gram_scalar            x[GRAM_CUDA_DIM], y[1 + GRAM_CUDA_DIM];
   const bool             real = (int)threadIdx.x < item.n_rows;
+  const gram_scalar      beta = (gram_scalar)k.beta;
 
   for (int c = 0; c < k.dim; c++) x[c] = (gram_scalar)(k.x[c * k.ldx + i] - centre[c]);
   for (int p = 0; real && p < numbers; p++) sums[p] = 0;
@@ -632,7 +639,7 @@ template <GramRadial type> __global__ void __launch_bounds__(THREADS) TileDeriva
           s = fma(d, d, s);
           g = fma(d, vs[j][1 + c], g);
         }
-        const GramJet jet = RadialJet<false>(type, s);
+        const GramJet jet = RadialJet<false>(type, s, beta);
 
         y[0] += jet.phi * vs[j][0] - jet.first * g;
         to_x = jet.first * vs[j][0] - jet.second * g;

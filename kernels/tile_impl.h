@@ -127,8 +127,8 @@ static __attribute__((noinline)) void TileFold(double *u, long stride, const gra
 TILE_INLINE long TileAtMost(long n, long limit) { return n < 0 ? 0 : n < limit ? n : limit; }
 
 /* ---- values, one or two right-hand sides; vecs, width: literals; uj: room for width * TILE_COLS vectors */
-TILE_INLINE void TileValue_Inline(GramRadial type, int few, int vecs, int width, int dim, bool both, long m,
-                                  long n, const gram_scalar *restrict x, long ldx,
+TILE_INLINE void TileValue_Inline(GramRadial type, gram_scalar beta, int few, int vecs, int width, int dim,
+                                  bool both, long m, long n, const gram_scalar *restrict x, long ldx,
                                   const gram_scalar *restrict z, long ldz, const gram_scalar *restrict v,
                                   double *restrict y, const gram_scalar *restrict w, double *restrict u,
                                   gram_real *restrict uj)
@@ -161,7 +161,7 @@ TILE_INLINE void TileValue_Inline(GramRadial type, int few, int vecs, int width,
         for (int r = 0; both && r < width; r++) sum[r] = uj[j * width + r];
         TILE_UNROLL
         for (int a = 0; a < vecs; a++) {
-          const gram_real k = RadialEval(type, s[a]);
+          const gram_real k = RadialEval(type, s[a], beta);
 
           TILE_UNROLL
           for (int r = 0; r < width; r++) {
@@ -185,9 +185,9 @@ TILE_INLINE void TileValue_Inline(GramRadial type, int few, int vecs, int width,
 }
 
 /* ---- a block of profiles: k[j * TILE_BLOCK + i], whole passes of rows; with jets, their derivatives in two more */
-TILE_INLINE void TileBlock_Inline(GramRadial type, int few, bool jets, int dim, long m, long n,
-                                  const gram_scalar *restrict x, long ldx, const gram_scalar *restrict z,
-                                  long ldz, gram_scalar *restrict k)
+TILE_INLINE void TileBlock_Inline(GramRadial type, gram_scalar beta, int few, bool jets, int dim, long m,
+                                  long n, const gram_scalar *restrict x, long ldx,
+                                  const gram_scalar *restrict z, long ldz, gram_scalar *restrict k)
 {
   for (long i0 = 0; i0 < m; i0 += TILE_ROWS) {
     TileRows rows;
@@ -201,9 +201,9 @@ TILE_INLINE void TileBlock_Inline(GramRadial type, int few, bool jets, int dim, 
       for (int a = 0; a < TILE_VECS; a++) {
         gram_scalar *at = k + j * TILE_BLOCK + i0 + a * TILE_LANES;
 
-        if (!jets) TileStore(at, RadialEval(type, s[a]));
+        if (!jets) TileStore(at, RadialEval(type, s[a], beta));
         else {
-          const GramJet jet = RadialJet(type, s[a]);
+          const GramJet jet = RadialJet(type, s[a], beta);
 
           TileStore(at, jet.phi);
           TileStore(at + TILE_BLOCK * TILE_BLOCK, jet.first);
@@ -225,11 +225,11 @@ TILE_INLINE void TileBlock_Inline(GramRadial type, int few, bool jets, int dim, 
   default: COPY(type, TILE_ANY)            \
   }
 
-static void TileBlock(GramRadial type, int dim, long m, long n, const gram_scalar *x, long ldx,
-                      const gram_scalar *z, long ldz, gram_scalar *k)
+static void TileBlock(GramRadial type, gram_scalar beta, int dim, long m, long n, const gram_scalar *x,
+                      long ldx, const gram_scalar *z, long ldz, gram_scalar *k)
 {
-#define TILE_BLOCK_COPY(type, few)                                  \
-  TileBlock_Inline(type, few, false, dim, m, n, x, ldx, z, ldz, k); \
+#define TILE_BLOCK_COPY(type, few)                                        \
+  TileBlock_Inline(type, beta, few, false, dim, m, n, x, ldx, z, ldz, k); \
   return;
 #define TILE_BLOCK_CASE(UPPER, ...) \
   case GRAM_RADIAL_##UPPER: TILE_DIMS(TILE_BLOCK_COPY, GRAM_RADIAL_##UPPER)
@@ -240,12 +240,12 @@ static void TileBlock(GramRadial type, int dim, long m, long n, const gram_scala
 }
 
 /* k [3][TILE_BLOCK][TILE_BLOCK]: phi, first, second */
-static void TileBlockJets(GramRadial type, int dim, long m, long n, const gram_scalar *x, long ldx,
-                          const gram_scalar *z, long ldz, gram_scalar *k)
+static void TileBlockJets(GramRadial type, gram_scalar beta, int dim, long m, long n, const gram_scalar *x,
+                          long ldx, const gram_scalar *z, long ldz, gram_scalar *k)
 {
-#define TILE_JETS_CASE(UPPER, ...)                                                       \
-  case GRAM_RADIAL_##UPPER:                                                              \
-    TileBlock_Inline(GRAM_RADIAL_##UPPER, TILE_ANY, true, dim, m, n, x, ldx, z, ldz, k); \
+#define TILE_JETS_CASE(UPPER, ...)                                                             \
+  case GRAM_RADIAL_##UPPER:                                                                    \
+    TileBlock_Inline(GRAM_RADIAL_##UPPER, beta, TILE_ANY, true, dim, m, n, x, ldx, z, ldz, k); \
     return;
   switch (type) {
     GRAM_RADIAL_LIST(TILE_JETS_CASE)
@@ -313,9 +313,9 @@ static void TilePad(long n, long width, const gram_scalar *v, gram_scalar *padde
   }
 }
 
-static void TilePanels(GramRadial type, int dim, int width, long m, long n, const gram_scalar *x, long ldx,
-                       const gram_scalar *z, long ldz, const gram_scalar *v, double *y, const gram_scalar *w,
-                       double *u)
+static void TilePanels(GramRadial type, gram_scalar beta, int dim, int width, long m, long n,
+                       const gram_scalar *x, long ldx, const gram_scalar *z, long ldz, const gram_scalar *v,
+                       double *y, const gram_scalar *w, double *u)
 {
   const long  ld = (width + TILE_LANES - 1) / TILE_LANES * TILE_LANES;
   gram_scalar k[TILE_BLOCK * TILE_BLOCK] __attribute__((aligned(64)));
@@ -329,7 +329,7 @@ static void TilePanels(GramRadial type, int dim, int width, long m, long n, cons
     for (long i = 0; i < m; i += TILE_BLOCK) {
       const long rows = TileAtMost(m - i, TILE_BLOCK);
 
-      TileBlock(type, dim, rows, cols, x + i, ldx, z + j, ldz, k);
+      TileBlock(type, beta, dim, rows, cols, x + i, ldx, z + j, ldz, k);
       TileMultiply(rows, cols, k, 1, TILE_BLOCK, vj, ld, y + i * width, width);
       if (!w) continue;
       TilePad(rows, width, w + i * width, wi, ld);
@@ -338,22 +338,24 @@ static void TilePanels(GramRadial type, int dim, int width, long m, long n, cons
   }
 }
 
-static void TileValues(GramRadial type, int dim, int width, long m, long n, const void *x, long ldx,
-                       const void *z, long ldz, const void *v, double *y, const void *w, double *u)
+static void TileValues(GramRadial type, double beta_any, int dim, int width, long m, long n, const void *x,
+                       long ldx, const void *z, long ldz, const void *v, double *y, const void *w, double *u)
 {
+  const gram_scalar beta = (gram_scalar)beta_any;
   gram_real
       uj[2 * TILE_COLS]; /* sums of the transposed product, one for all copies below: stacks are small */
 
   if (width > 2) {
-    TilePanels(type, dim, width, m, n, x, ldx, z, ldz, v, y, w, u);
+    TilePanels(type, beta, dim, width, m, n, x, ldx, z, ldz, v, y, w, u);
     return;
   }
 /* vectors of rows at once: four, but where a Gaussian fits whole into 32 registers one at a time spills nothing */
 #define TILE_VECS_OF(type, few) \
   (GRAM_VECTOR_BYTES == 64 && (type) == GRAM_RADIAL_GAUSSIAN && (few) != TILE_ANY ? 1 : TILE_VECS)
-#define TILE_VALUE_WIDTH(type, few, vecs, width)                                                    \
-  if (w) TileValue_Inline(type, few, vecs, width, dim, true, m, n, x, ldx, z, ldz, v, y, w, u, uj); \
-  else TileValue_Inline(type, few, vecs, width, dim, false, m, n, x, ldx, z, ldz, v, y, NULL, NULL, NULL);
+#define TILE_VALUE_WIDTH(type, few, vecs, width)                                                          \
+  if (w) TileValue_Inline(type, beta, few, vecs, width, dim, true, m, n, x, ldx, z, ldz, v, y, w, u, uj); \
+  else                                                                                                    \
+    TileValue_Inline(type, beta, few, vecs, width, dim, false, m, n, x, ldx, z, ldz, v, y, NULL, NULL, NULL);
 #define TILE_VALUE_COPY(type, few)                                    \
   if (width == 1) {                                                   \
     TILE_VALUE_WIDTH(type, few, TILE_VECS_OF(type, few), 1)           \
@@ -369,9 +371,10 @@ static void TileValues(GramRadial type, int dim, int width, long m, long n, cons
   }
 }
 
-static void TileEntries(GramRadial type, int dim, long m, long n, const void *x_any, long ldx,
-                        const void *z_any, long ldz, double *a, long lda)
+static void TileEntries(GramRadial type, double beta_any, int dim, long m, long n, const void *x_any,
+                        long ldx, const void *z_any, long ldz, double *a, long lda)
 {
+  const gram_scalar  beta = (gram_scalar)beta_any;
   const gram_scalar *x = (const gram_scalar *)x_any, *z = (const gram_scalar *)z_any;
   gram_scalar        k[TILE_BLOCK * TILE_BLOCK] __attribute__((aligned(64)));
 
@@ -381,7 +384,7 @@ static void TileEntries(GramRadial type, int dim, long m, long n, const void *x_
     for (long i = 0; i < m; i += TILE_BLOCK) {
       const long rows = TileAtMost(m - i, TILE_BLOCK);
 
-      TileBlock(type, dim, rows, cols, x + i, ldx, z + j, ldz, k);
+      TileBlock(type, beta, dim, rows, cols, x + i, ldx, z + j, ldz, k);
       for (long c = 0; c < cols; c++) {
         for (long r = 0; r < rows; r++) a[(j + c) * lda + i + r] = k[c * TILE_BLOCK + r];
       }
@@ -389,8 +392,8 @@ static void TileEntries(GramRadial type, int dim, long m, long n, const void *x_
   }
 }
 
-static void TileJets(GramRadial type, int dim, long m, long n, const void *x_any, long ldx, const void *z_any,
-                     long ldz, double *jets)
+static void TileJets(GramRadial type, double beta, int dim, long m, long n, const void *x_any, long ldx,
+                     const void *z_any, long ldz, double *jets)
 {
   const gram_scalar *x = (const gram_scalar *)x_any, *z = (const gram_scalar *)z_any;
   gram_scalar        k[3 * TILE_BLOCK * TILE_BLOCK] __attribute__((aligned(64)));
@@ -401,7 +404,7 @@ static void TileJets(GramRadial type, int dim, long m, long n, const void *x_any
     for (long i = 0; i < m; i += TILE_BLOCK) {
       const long rows = TileAtMost(m - i, TILE_BLOCK);
 
-      TileBlockJets(type, dim, rows, cols, x + i, ldx, z + j, ldz, k);
+      TileBlockJets(type, (gram_scalar)beta, dim, rows, cols, x + i, ldx, z + j, ldz, k);
       for (int d = 0; d < 3; d++) {
         for (long c = 0; c < cols; c++) {
           for (long r = 0; r < rows; r++)
@@ -429,8 +432,8 @@ TILE_INLINE gram_real TileDifference(const TileRows *rows, int few, int c, int a
 
 /* a, b: numbers a row, a column carries; width: distance of two of them; uj: room for TILE_BLOCK * 4 and for
    8 * TILE_NUMBERS vectors */
-TILE_INLINE void TileDerivative_Inline(GramRadial type, int few, int dim_any, bool both, bool rows_gradient,
-                                       bool cols_gradient, long width, long m, long n,
+TILE_INLINE void TileDerivative_Inline(GramRadial type, gram_scalar beta, int few, int dim_any, bool both,
+                                       bool rows_gradient, bool cols_gradient, long width, long m, long n,
                                        const gram_scalar *restrict x, long ldx, const gram_scalar *restrict z,
                                        long ldz, const gram_scalar *restrict v, double *restrict y,
                                        const gram_scalar *restrict w, double *restrict u,
@@ -469,7 +472,7 @@ TILE_INLINE void TileDerivative_Inline(GramRadial type, int few, int dim_any, bo
         TileDistances(&rows, few, TILE_PAIR, dim, ldx, zj, ldz, s);
         TILE_UNROLL
         for (int p = 0; p < TILE_PAIR; p++) {
-          const GramJet jet = RadialJet(type, s[p]);
+          const GramJet jet = RadialJet(type, s[p], beta);
           gram_real     g = {0}, h = {0}, to_x, to_z;
 
           /* g = d'v, h = d'w over the gradients */
@@ -508,20 +511,21 @@ TILE_INLINE void TileDerivative_Inline(GramRadial type, int few, int dim_any, bo
   }
 }
 
-static void TileDerivatives(GramRadial type, int dim, int rows, int cols, int width, long m, long n,
-                            const void *x, long ldx, const void *z, long ldz, const void *v_any, double *y,
-                            const void *w_any, double *u)
+static void TileDerivatives(GramRadial type, double beta_any, int dim, int rows, int cols, int width, long m,
+                            long n, const void *x, long ldx, const void *z, long ldz, const void *v_any,
+                            double *y, const void *w_any, double *u)
 {
+  const gram_scalar  beta = (gram_scalar)beta_any;
   const gram_scalar *v = (const gram_scalar *)v_any, *w = (const gram_scalar *)w_any;
   gram_real          uj[8 * TILE_NUMBERS];
 
-#define TILE_DERIVATIVE_COPY(type, few)                                                                 \
-  if (w)                                                                                                \
-    TileDerivative_Inline(type, few, dim, true, rows, cols, width, m, n, x, ldx, z, ldz, v + r, y + r,  \
-                          w + r, u + r, uj);                                                            \
-  else                                                                                                  \
-    TileDerivative_Inline(type, few, dim, false, rows, cols, width, m, n, x, ldx, z, ldz, v + r, y + r, \
-                          NULL, NULL, NULL);                                                            \
+#define TILE_DERIVATIVE_COPY(type, few)                                                                      \
+  if (w)                                                                                                     \
+    TileDerivative_Inline(type, beta, few, dim, true, rows, cols, width, m, n, x, ldx, z, ldz, v + r, y + r, \
+                          w + r, u + r, uj);                                                                 \
+  else                                                                                                       \
+    TileDerivative_Inline(type, beta, few, dim, false, rows, cols, width, m, n, x, ldx, z, ldz, v + r,       \
+                          y + r, NULL, NULL, NULL);                                                          \
   break;
 #define TILE_DERIVATIVE_CASE(UPPER, ...) \
   case GRAM_RADIAL_##UPPER: TILE_DIMS(TILE_DERIVATIVE_COPY, GRAM_RADIAL_##UPPER) break;

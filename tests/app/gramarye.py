@@ -229,20 +229,28 @@ def halton(n, d, start=1):
     return x
 
 
-def profile(kernel, nu, s):
+def profile(kernel, nu, s, beta=1.0):
     """phi of the squared scaled distance s; Matern of nu = p + 1/2 by Rasmussen and Williams, eq. (4.16)."""
     if kernel == "gaussian": return np.exp(-s / 2)
     if kernel == "exponential": return np.exp(-np.sqrt(s))
+    if kernel == "rational_quadratic": return (1 + s / (2 * beta)) ** -beta
+    if kernel == "inverse_multiquadric": return (1 + s) ** -0.5
+    r = np.sqrt(s)
+    if kernel == "wendland2": return np.where(r < 1, (1 - r) ** 4 * (4 * r + 1), 0)
+    if kernel == "wendland4": return np.where(r < 1, (1 - r) ** 6 * (35 * s + 18 * r + 3) / 3, 0)
+    if kernel == "multiquadric": return -np.sqrt(1 + s)
+    if kernel == "cubic": return s * r
+    if kernel == "thin_plate": return s * np.log(np.where(s > 0, r, 1))
     p, t, total, f = round(nu - 0.5), np.sqrt(2 * nu * s), 0, math.factorial
     for i in range(p + 1):
         total = total + f(p + i) / (f(i) * f(p - i)) * (2 * t) ** (p - i)
     return total * f(p) / f(2 * p) * np.exp(-t)
 
 
-def gram(x, z, kernel, nu=np.nan, length_scale=1.0, amplitude=1.0):
+def gram(x, z, kernel, nu=np.nan, length_scale=1.0, amplitude=1.0, beta=1.0):
     l = np.broadcast_to(length_scale, x.shape[1])
     s = sum((np.subtract.outer(x[:, k], z[:, k]) / l[k]) ** 2 for k in range(x.shape[1]))
-    return amplitude ** 2 * profile(kernel, nu, s)
+    return amplitude ** 2 * profile(kernel, nu, s, beta)
 
 
 def product(model, t, block=500):
@@ -251,7 +259,7 @@ def product(model, t, block=500):
     t, x = (t - shift) / scale, (model["x"] - shift) / scale
     kernel = re.sub("matern[1-9]2", "matern", model["kernel@type"])
     rows = [gram(t[i:i + block], x, kernel, model["kernel@nu"], model["kernel@length_scale"],
-                 model["kernel@amplitude"]) @ model["coefficients"] for i in range(0, len(t), block)]
+                 model["kernel@amplitude"], model.get("kernel@beta", 1.0)) @ model["coefficients"] for i in range(0, len(t), block)]
     return np.concatenate(rows)
 
 

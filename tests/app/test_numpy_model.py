@@ -13,7 +13,9 @@ import gramarye as g
 KERNELS = {"gaussian": dict(type="gaussian"), "exponential": dict(type="exponential"),
            "matern 0.5": dict(type="matern12"), "matern 1.5": dict(type="matern", nu=1.5),
            "matern 2.5": dict(type="matern52"), "matern 3.5": dict(type="matern", nu=3.5),
-           "matern 4.5": dict(type="matern", nu=4.5)}
+           "matern 4.5": dict(type="matern", nu=4.5), "inverse_multiquadric": dict(type="inverse_multiquadric"),
+           "rational_quadratic": dict(type="rational_quadratic"), "beta 0.3": dict(type="rational_quadratic", beta=0.3),
+           "wendland2": dict(type="wendland2"), "wendland4": dict(type="wendland4")}
 SETTINGS = {  # what: (d, q, keys)
     "plain": (2, 1, dict(kernel=dict(length_scale=0.3))),
     "everything": (3, 2, dict(kernel=dict(length_scale=[0.9, 2.0, 1.3], amplitude=1.7), data=dict(standardize="both"))),
@@ -46,6 +48,13 @@ def agree(args, code, name, kernel, setting):
             exec(code, names)
         g.check(mean.shape == (57, q), f"{what}: target/mean has shape {mean.shape}, expected {(57, q)}")
         g.close(f"{what}: README's mean", names["mean"], mean, 1e-12)
+        with h5py.File(os.path.join(folder, "model.h5"), "r+") as f:  # as version 0.1 wrote it
+            beta = f["kernel"].attrs.pop("beta")
+        g.check(np.isnan(beta) if kernel["type"] != "rational_quadratic" else beta == kernel.get("beta", 1),
+                f"{what}: kernel@beta is {beta}")
+        if kernel["type"] != "rational_quadratic" and g.succeeded(
+                f"{what}: predict without beta", g.run(args.program, "predict", config, folder=folder)):
+            g.close(f"{what}: without beta", g.read(os.path.join(folder, "out.h5"))["target/mean"], mean, 0)
         g.close(f"{what}: the formulas", g.evaluate(g.read(os.path.join(folder, "model.h5")), t), mean, 1e-12)
 
 

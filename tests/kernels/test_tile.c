@@ -30,10 +30,11 @@ static PetscErrorCode Apply(const Problem *p, const GramKernel *kernel, GramBack
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* phi has all of its digits wherever it is not 0; the last ones of a compact phi are lost towards the end of its support */
+/* phi has all of its digits wherever it is not 0; those that come to 0 lose them there, and one changes sign */
 static PetscBool Digits(const GramKernel *kernel)
 {
-  return (PetscBool)(GramRadialGetInfo(kernel->radial)->support == 0);
+  return (PetscBool)(GramRadialGetInfo(kernel->radial)->support == 0 &&
+                     kernel->radial != GRAM_RADIAL_THIN_PLATE);
 }
 
 /* largest |y - y_ref| over the rows, relative to sum_j |phi| |v_j| for values, to max |y_ref| with gradients */
@@ -454,8 +455,11 @@ static PetscErrorCode Far(const GramKernel *kernel, GramBackend cpu[], GramBacke
       PetscCall(GramTilesApply(tiles, 1, &list, 1, v, y, NULL, NULL));
       PetscCall(GramTilesDestroy(&tiles));
       if (precision < 0) expected = PetscIsNanReal(y[0]) ? 0 : y[0]; /* its polynomials overflow, times 0 */
-      else
-        CHECK(PetscAbsReal(y[0] - expected) <= 16 * Eps(precision) * PetscAbsReal(expected) + 1e-30,
+      else /* powers of two lose digits for their exponent */
+        CHECK(PetscAbsReal(y[0] - expected) <=
+                  Eps(precision) * (16 + 2 * PetscAbsReal(PetscLogReal(PetscAbsReal(expected) + 1e-300))) *
+                          PetscAbsReal(expected) +
+                      1e-30,
               "%s at %g in %s: %g, not %g", kernel->type, distances[k], GramPrecisionName(precision), y[0],
               expected);
     }
@@ -491,6 +495,7 @@ int main(int argc, char **argv)
   for (int type = 0; type < GRAM_RADIAL_COUNT; type++) {
     PetscCall(GramKernelSetType(&kernel, names[type], NAN, &found));
     CHECK(found, "no kernel %s", names[type]);
+    if (GramRadialGetInfo(kernel.radial)->beta) kernel.beta = 0.7;
     if (two && strcmp(names[type], "gaussian") != 0 && strcmp(names[type], "matern52") != 0) continue;
     kernel.dim = 3;
     if (large) { /* one size of several row passes and column blocks, with remainders */
