@@ -11,7 +11,8 @@
 #include "tail.h"
 
 #define REFINEMENTS  3    /* of a direct solution */
-#define INVERSE_MOST 5000 /* iterations of a column of the inverse */
+#define INVERSE_MOST 5000 /* iterations of a column of the inverse, */
+#define RITZ_EVERY   100  /* of which so many look for the least eigenvalue, and then ever fewer */
 
 /* largest over the columns of norm[r] / scale[r] */
 static PetscReal LargestRatio(PetscInt q, const PetscReal *norm, const PetscReal *scale)
@@ -493,8 +494,10 @@ static PetscErrorCode TestInverse(void *ctx, PetscInt column, const GramPCGState
   PetscBool done = PETSC_FALSE;
 
   PetscFunctionBegin;
-  PetscCall(GramPCGRitz(state, &least, &largest));
-  if (least > 0) inverse->solver->least = PetscMin(inverse->solver->least, least);
+  if (state->it % (1 + state->it / RITZ_EVERY * 10) == 0) {
+    PetscCall(GramPCGRitz(state, &least, &largest)); /* it^2 operations */
+    if (least > 0) inverse->solver->least = PetscMin(inverse->solver->least, least);
+  }
   inverse->bounds[column] = state->rz / inverse->solver->least;
   if (PetscIsInfOrNanReal(state->rz)) *reason = KSP_DIVERGED_NANORINF;
   else if (state->it >= INVERSE_MOST) *reason = KSP_DIVERGED_ITS;

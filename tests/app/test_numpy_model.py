@@ -15,7 +15,8 @@ KERNELS = {"gaussian": dict(type="gaussian"), "exponential": dict(type="exponent
            "matern 2.5": dict(type="matern52"), "matern 3.5": dict(type="matern", nu=3.5),
            "matern 4.5": dict(type="matern", nu=4.5), "inverse_multiquadric": dict(type="inverse_multiquadric"),
            "rational_quadratic": dict(type="rational_quadratic"), "beta 0.3": dict(type="rational_quadratic", beta=0.3),
-           "wendland2": dict(type="wendland2"), "wendland4": dict(type="wendland4")}
+           "wendland2": dict(type="wendland2"), "wendland4": dict(type="wendland4"), "cubic": dict(type="cubic"),
+           "thin_plate": dict(type="thin_plate"), "multiquadric": dict(type="multiquadric")}
 SETTINGS = {  # what: (d, q, keys)
     "plain": (2, 1, dict(kernel=dict(length_scale=0.3))),
     "everything": (3, 2, dict(kernel=dict(length_scale=[0.9, 2.0, 1.3], amplitude=1.7), data=dict(standardize="both"))),
