@@ -6,6 +6,7 @@
 #include "result.h"
 #include "resume.h"
 #include "solve.h"
+#include "update.h"
 #include "verbs.h"
 
 /* An unanswerable question is refused before work: equal rows with no ridge make K singular. */
@@ -275,6 +276,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramH5CheckSpace(comm, path, "output.file", GramResultBytes(&model, &targets, &run)));
   PetscCall(GramResumeCreate(comm, path, &data, X, &model.kernel, &resume)); /* -checkpoint_* */
   resume.memory = run.predicted_memory_bytes - pc_bytes;
+  PetscCall(GramUpdateFromOptions(&data, X, &model.kernel, &resume.control.guess)); /* -model_file */
 
   /* the operator: -backend, -product_*; the solve: -solve_method, -ksp_*, -pc_* */
   PetscCall(GramMatCreate(X, &model.kernel, backend, &A));
@@ -298,8 +300,8 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramRunLap(&run.predict_seconds));
 
   /* the result: -output_* */
-  model.n_tail   = report.n_tail;
-  model.tail     = report.tail;
+  model.n_tail = report.n_tail;
+  model.tail   = report.tail;
   PetscCall(PetscMalloc1(GramAt(data.n_local, numbers * data.q, 0), &model.coefficients));
   PetscCall(GramPanelToInput(X, numbers, C, model.coefficients));
   run.method               = report.method == GRAM_SOLVE_DIRECT ? "direct" : "iterative";
@@ -332,6 +334,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(Summarize(comm, &model, &targets, &run, detail, schedule.tolerance, loo_rms, rmse, mae, path));
 
 done:
+  PetscCall(MatDestroy(&resume.control.guess));
   PetscCall(GramResumeDestroy(&resume, (PetscBool)!report.stopped));
   PetscCall(PetscFree(mean));
   PetscCall(PetscFree(gradient));

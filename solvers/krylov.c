@@ -263,7 +263,7 @@ static PetscErrorCode Test(Krylov *k, PetscInt at, PetscInt it, PetscReal norm, 
       PetscCall(GramPCLRVCanGrow(k->pc, &k->slow));
   }
   if (!*reason && k->slow) *reason = KSP_CONVERGED_ITS; /* those beside it wait for the better one too */
-  if (k->control && !k->slow && it > 0 && it != k->asked) {
+  if (k->control && k->control->request && !k->slow && it > 0 && it != k->asked) {
     k->asked = it;
     PetscCall(k->control->request(k->control->ctx, &k->request));
   }
@@ -337,6 +337,17 @@ static PetscErrorCode AddColumn(Mat panel, PetscInt c, Vec x)
   PetscCall(MatDenseGetColumnVecRead(panel, c, &d));
   PetscCall(VecAXPY(x, 1, d));
   PetscCall(MatDenseRestoreColumnVecRead(panel, c, &d));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode ZeroColumn(Mat panel, PetscInt c)
+{
+  Vec x;
+
+  PetscFunctionBegin;
+  PetscCall(MatDenseGetColumnVecWrite(panel, c, &x));
+  PetscCall(VecZeroEntries(x));
+  PetscCall(MatDenseRestoreColumnVecWrite(panel, c, &x));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -583,6 +594,13 @@ static PetscErrorCode Resume(Krylov *k, PetscInt *n, PetscInt at[])
   for (PetscInt c = 0; c < *n; c++) {
     Column *w = k->column + at[c];
 
+    if (!(*Now(k, at[c]) < w->norm_b)) { /* worse than nothing */
+      PetscCall(ZeroColumn(k->X, at[c]));
+      PetscCall(ColumnCopy(k->B, at[c], k->R, at[c]));
+      *Now(k, at[c])              = w->norm_b;
+      *NormX(k, at[c])            = 0;
+      k->rz_all[k->first + at[c]] = 0;
+    }
     PetscCall(ColumnCopy(k->X, at[c], k->best, at[c]));
     w->norm_best = *Now(k, at[c]);
     if (!w->n_history) PetscCall(HistoryAdd(w, *Now(k, at[c]) / w->norm_b));

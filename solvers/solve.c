@@ -411,6 +411,32 @@ PetscErrorCode GramSolverGetPC(GramSolver s, PC *pc)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* The state that a guess is, its columns scaled; free with GuessClear() */
+static PetscErrorCode GuessTake(GramSolver s, Mat guess, const PetscReal scale[], GramSolveState *state)
+{
+  PetscInt q;
+
+  PetscFunctionBegin;
+  *state = (GramSolveState){0};
+  PetscCall(MatGetSize(guess, NULL, &q));
+  PetscCall(MatDuplicate(guess, MAT_COPY_VALUES, &state->X));
+  PetscCall(MatDuplicate(guess, MAT_DO_NOT_COPY_VALUES, &state->P));
+  PetscCall(MatZeroEntries(state->P));
+  PetscCall(ScaleColumns(state->X, q, scale, PETSC_FALSE));
+  if (s->tail) PetscCall(GramTailZeroSpecial(s->tail, state->X)); /* Z mu is mu in the other rows */
+  PetscCall(PetscCalloc2(q, &state->rz, q, &state->iterations));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode GuessClear(GramSolveState *state)
+{
+  PetscFunctionBegin;
+  PetscCall(MatDestroy(&state->X));
+  PetscCall(MatDestroy(&state->P));
+  PetscCall(PetscFree2(state->rz, state->iterations));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramSolverSolve(GramSolver s, Mat Y, const GramSolveControl *control, Mat *C,
                                GramReport *report)
 {
@@ -445,9 +471,18 @@ PetscErrorCode GramSolverSolve(GramSolver s, Mat Y, const GramSolveControl *cont
   PetscCall(KSPGetTolerances(s->ksp, &rtol, &atol, NULL, NULL));
   for (PetscInt c = 0; c < q; c++) goal[c] = PetscMax(rtol * residual.b[c], atol * scale[c]);
   if (s->method == GRAM_SOLVE_DIRECT) PetscCall(SolveDirect(s, &residual, R, *C, q, report));
-  else
+  else {
+    GramSolveControl guided = control ? *control : (GramSolveControl){0};
+    GramSolveState   guess  = {0};
+
+    if (guided.guess && !guided.from) {
+      PetscCall(GuessTake(s, guided.guess, scale, &guess));
+      guided.from = &guess;
+    }
     PetscCall(GramKrylovSolve(s->ksp, (PetscBool)(s->B != s->B_true && precision != GRAM_SINGLE), R, goal,
-                              control, *C, &residual, report));
+                              control ? &guided : NULL, *C, &residual, report));
+    PetscCall(GuessClear(&guess));
+  }
   if (!report->stopped) {
     if (s->tail) PetscCall(CloseTail(s->tail, s->A_true, Y, *C, &residual, report));
     PetscCall(Certify(&residual, rtol, goal, report));

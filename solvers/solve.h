@@ -30,6 +30,7 @@ typedef struct {
   PetscErrorCode (*settled)(void *ctx, const GramLRVInfo *info, PetscLogDouble bytes);
   void                 *ctx;
   const GramSolveState *from; /* NULL: from the beginning */
+  Mat guess; /* N x q MATDENSE: without from, a solution to begin with where it is better than 0; or NULL */
 } GramSolveControl;
 
 typedef enum { GRAM_SOLVE_AUTO, GRAM_SOLVE_ITERATIVE, GRAM_SOLVE_DIRECT } GramSolveMethod;
