@@ -95,9 +95,11 @@ static PetscErrorCode PointsCreate(MPI_Comm comm, Case *c)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* Uniform in [-1/2, 1/2), or for solves a smooth function and a twentieth of that as noise. */
+/* Uniform in [-1/2, 1/2), or for solves a smooth function, and its gradients, and a twentieth of that as noise. */
 static PetscErrorCode PanelCreate(MPI_Comm comm, const Case *c, PetscBool smooth, Mat *panel)
 {
+  const PetscInt   numbers = GramKernelNumbers(&c->is.kernel);
+  const PetscReal  wave    = 5 / PetscSqrtReal(c->is.dim);
   PetscInt         start, n, lda;
   const PetscReal *x;
   PetscReal       *a;
@@ -105,15 +107,16 @@ static PetscErrorCode PanelCreate(MPI_Comm comm, const Case *c, PetscBool smooth
   PetscFunctionBegin;
   PetscCall(GramPointsGetSizes(c->X, NULL, NULL, NULL, &n, &start));
   PetscCall(GramPointsGetArrayRead(c->X, &x));
-  PetscCall(MatCreateDense(comm, n, PETSC_DECIDE, PETSC_DETERMINE, c->is.q, NULL, panel));
+  PetscCall(MatCreateDense(comm, n * numbers, PETSC_DECIDE, PETSC_DETERMINE, c->is.q, NULL, panel));
   PetscCall(MatDenseGetLDA(*panel, &lda));
   PetscCall(MatDenseGetArrayWrite(*panel, &a));
   for (PetscInt r = 0; r < c->is.q; r++) {
-    for (PetscInt i = 0; i < n; i++) {
-      PetscReal sum = 0, value = Uniform(VALUES, GramAt(r, c->is.n, start + i)) - 0.5;
+    for (PetscInt i = 0; i < n * numbers; i++) {
+      PetscReal sum = 0, value = Uniform(VALUES, GramAt(r, c->is.n * numbers, start * numbers + i)) - 0.5;
 
-      for (PetscInt k = 0; k < c->is.dim; k++) sum += x[GramAt(i, c->is.dim, k)];
-      if (smooth) value = PetscSinReal(5 * sum / PetscSqrtReal(c->is.dim) + r) + value / 20;
+      for (PetscInt k = 0; k < c->is.dim; k++) sum += x[GramAt(i / numbers, c->is.dim, k)];
+      if (smooth && i % numbers) value = wave * (PetscCosReal(wave * sum + r) + value / 20);
+      else if (smooth) value = PetscSinReal(wave * sum + r) + value / 20;
       a[GramAt(r, lda, i)] = value;
     }
   }
@@ -262,7 +265,7 @@ static PetscErrorCode AddWork(MPI_Comm comm, const GramPlan *plan, const Case *c
   GramJsonAddNumber(json, "bytes_communicated", work[2]);
   if (work[3] > 0) { /* of the bound that multiply-adds set; a solve does more than products */
     GramJsonAddNumber(json, "fma_per_second", work[3]);
-    if (!plan->solve) {
+    if (!plan->solve && !c->is.kernel.gradients) {
       GramJsonAddNumber(json, "fma_fraction",
                         GramBackendFmaPerPair(c->backend, &c->is.kernel, c->is.q, c->is.symmetric) * work[0] /
                             c->seconds / work[3]);
@@ -286,7 +289,7 @@ static PetscErrorCode CasePrint(MPI_Comm comm, const GramPlan *plan, const Case 
   PetscCallMPI(MPI_Comm_size(comm, &ranks));
   PetscCall(GramBackendGetInfo(c->backend, &backend, &simd, &precision));
   PetscCall(PetscOptionsGetString(NULL, NULL, "-product_grid", grid, sizeof grid, NULL));
-  PetscCall(GramSampleError(c->X, &c->is.kernel, c->V, c->Y, &error));
+  PetscCall(GramSampleError(c->X, &c->is.kernel, c->V, c->Y, c->report.tail, &error));
   PetscCall(GramMemoryPeak(comm, &peak));
   GramJsonAddText(&json, "kind", plan->solve ? "solve" : "product");
   GramJsonAddText(&json, "kernel", c->is.name);
@@ -295,6 +298,7 @@ static PetscErrorCode CasePrint(MPI_Comm comm, const GramPlan *plan, const Case 
   GramJsonAddNumber(&json, "rhs", c->is.q);
   GramJsonAddText(&json, "precision", GramPrecisionName(precision));
   GramJsonAddBool(&json, "symmetric", c->is.symmetric);
+  GramJsonAddBool(&json, "gradients", c->is.kernel.gradients);
   GramJsonAddText(&json, "backend", backend);
   GramJsonAddText(&json, "simd", simd);
   GramJsonAddNumber(&json, "ranks", ranks);

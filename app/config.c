@@ -106,6 +106,7 @@ static const struct {
     {"weights_method", KEY_TEXT, NULL},
     {"weights_sum_to_one", KEY_BOOL, NULL},
     {"bench_kind", KEY_TEXT, NULL},
+    {"bench_gradients", KEY_BOOL, NULL},
     {"bench_sizes", KEY_INTS, NULL},
     {"bench_dims", KEY_INTS, NULL},
     {"bench_kernels", KEY_TEXT, NULL},

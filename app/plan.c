@@ -81,6 +81,7 @@ static PetscErrorCode KernelByName(MPI_Comm comm, const GramPlan *plan, const ch
   GramCheckInput(found, comm, "bench.kernels: '%s' is none of %s", word, names);
   if (GramRadialGetInfo(kernel->radial)->beta) kernel->beta = beta;
   PetscCall(GramKernelCheckDim(comm, "bench.kernels", kernel));
+  if (plan->gradients) PetscCall(GramKernelTakeGradients(comm, kernel));
   kernel->tail_degree =
       plan->solve ? PetscMax(kernel->tail_degree, GramRadialGetInfo(kernel->radial)->order - 1) : -1;
   PetscCall(PetscStrncpy(name, word, 32));
@@ -150,6 +151,8 @@ PetscErrorCode GramPlanFromOptions(MPI_Comm comm, GramPlan *plan)
                              "double", plan->precisions, &plan->n_precisions));
   PetscCall(PetscOptionsString("-symmetric", "Each pair evaluated once, used twice: true, false, both", NULL,
                                symmetric, symmetric, sizeof symmetric, NULL));
+  PetscCall(PetscOptionsBool("-gradients", "Points carry a value and a gradient", NULL, plan->gradients,
+                             &plan->gradients, NULL));
   PetscCall(PetscOptionsInt("-repeats", "Timed runs, after one that is not", NULL, plan->repeats,
                             &plan->repeats, NULL));
   PetscOptionsEnd();

@@ -8,6 +8,7 @@
 
 typedef struct {
   PetscBool solve; /* bench.kind */
+  PetscBool gradients;
   PetscInt  repeats;
   PetscInt  n_sizes, n_dims, n_rhs, n_kernels, n_precisions, n_symmetric;
   PetscInt  sizes[GRAM_PLAN_LIST + 1], dims[GRAM_PLAN_LIST + 1]; /* one more shows that there are too many */
