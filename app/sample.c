@@ -113,7 +113,7 @@ PetscErrorCode GramSampleError(GramPoints X, const GramKernel *kernel, Mat V, Ma
 {
   const PetscReal  s2   = kernel->amplitude * kernel->amplitude;
   MPI_Comm         comm = PetscObjectComm((PetscObject)V);
-  PetscInt         count, start, end, q, lda;
+  PetscInt         count = 0, start, end, q, lda;
   PetscReal       *p, largest[2] = {0, 0}; /* error, value */
   const PetscReal *v, *y;
   long double     *sum;

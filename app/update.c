@@ -42,30 +42,80 @@ static PetscErrorCode RowsCreate(const GramDataset *data, const GramModel *model
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* On the curve equal points stand together: what those of the model carry goes to the first of the data. A run of equal
-   points that ranks share is taken apart there: its points begin at 0. */
-static void Match(PetscInt n, PetscInt dim, const PetscReal *x, PetscInt width, PetscReal *carry,
-                  PetscInt64 *found)
+static PetscBool Same(PetscInt dim, const PetscReal *a, const PetscReal *b)
 {
+  for (PetscInt c = 0; c < dim; c++) {
+    if (a[c] != b[c]) return PETSC_FALSE;
+  }
+  return PETSC_TRUE;
+}
+
+/* what a row of the model carries goes to one of the data */
+static void Inherit(PetscInt width, const PetscReal *from, PetscReal *heir, PetscInt64 *found)
+{
+  for (PetscInt w = 1; w <= width; w++) heir[w] += from[w];
+  (*found)++;
+}
+
+/* On the curve equal points stand together: what those of the model carry goes to the first of the data. first, last [n]: the
+   heirs of the first and of the last run, NULL without. */
+static void Match(PetscInt n, PetscInt dim, const PetscReal *x, PetscInt width, PetscReal *carry,
+                  PetscReal **first, PetscReal **last, PetscInt64 *found)
+{
+  *first = *last = NULL;
   for (PetscInt i = 0, end; i < n; i = end) {
     PetscReal *heir = NULL;
 
-    for (end = i; end < n; end++) {
-      PetscBool same = PETSC_TRUE;
-
-      for (PetscInt c = 0; c < dim; c++)
-        same = (PetscBool)(same && x[GramAt(end, dim, c)] == x[GramAt(i, dim, c)]);
-      if (!same) break;
+    for (end = i; end < n && Same(dim, x + GramAt(end, dim, 0), x + GramAt(i, dim, 0)); end++) {
       if (carry[GramAt(end, 1 + width, 0)] == 0 && !heir) heir = carry + GramAt(end, 1 + width, 0);
     }
     for (PetscInt k = i; k < end && heir; k++) {
-      const PetscReal *from = carry + GramAt(k, 1 + width, 0);
-
-      if (from[0] == 0) continue;
-      for (PetscInt w = 1; w <= width; w++) heir[w] += from[w];
-      (*found)++;
+      if (carry[GramAt(k, 1 + width, 0)] != 0) Inherit(width, carry + GramAt(k, 1 + width, 0), heir, found);
     }
+    if (i == 0) *first = heir;
+    *last = heir;
   }
+}
+
+/* A pair that two ranks share: the end of a rank's rows, and the beginning of the next one's that has some. */
+static PetscErrorCode MatchAcross(MPI_Comm comm, PetscInt n, PetscInt dim, const PetscReal *x, PetscInt width,
+                                  const PetscReal *carry, PetscReal *first, PetscReal *last,
+                                  PetscInt64 *found)
+{
+  const PetscInt row = dim + 2 + width, ends = 1 + 2 * row; /* rows?, two of [x, heir?, carry] */
+  PetscMPIInt    rank, size, before, after;
+  PetscReal     *mine, *all;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  PetscCallMPI(MPI_Comm_size(comm, &size));
+  PetscCall(PetscCalloc2(ends, &mine, ends * size, &all));
+  mine[0] = n > 0;
+  for (int end = 0; end < 2 && n; end++) {
+    const PetscInt at = end ? n - 1 : 0;
+    PetscReal     *to = mine + 1 + end * row;
+
+    PetscCall(PetscArraycpy(to, x + GramAt(at, dim, 0), dim));
+    to[dim] = (end ? last : first) != NULL;
+    PetscCall(PetscArraycpy(to + dim + 1, carry + GramAt(at, 1 + width, 0), 1 + width));
+  }
+  PetscCallMPI(MPI_Allgather(mine, (PetscMPIInt)ends, MPIU_REAL, all, (PetscMPIInt)ends, MPIU_REAL, comm));
+  for (before = rank - 1; before >= 0 && all[before * ends] == 0; before--) continue;
+  for (after = rank + 1; after < size && all[after * ends] == 0; after++) continue;
+  if (n && before >= 0) { /* a row of the model there without an heir, one here */
+    const PetscReal *there = all + before * ends + 1 + row;
+
+    if (first && there[dim] == 0 && there[dim + 1] != 0 && Same(dim, there, x))
+      Inherit(width, there + dim + 1, first, found);
+  }
+  if (n && after < size) {
+    const PetscReal *there = all + after * ends + 1;
+
+    if (last && there[dim] == 0 && there[dim + 1] != 0 && Same(dim, there, x + GramAt(n - 1, dim, 0)))
+      Inherit(width, there + dim + 1, last, found);
+  }
+  PetscCall(PetscFree2(mine, all));
+  PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscErrorCode GramUpdateFromOptions(const GramDataset *data, GramPoints X, const GramKernel *kernel,
@@ -76,7 +126,7 @@ PetscErrorCode GramUpdateFromOptions(const GramDataset *data, GramPoints X, cons
   PetscInt         n;
   PetscInt64       found = 0;
   const PetscReal *x;
-  PetscReal       *curve;
+  PetscReal       *curve, *first, *last;
   GramModel        model;
   GramPoints       both;
   Rows             rows;
@@ -96,7 +146,8 @@ PetscErrorCode GramUpdateFromOptions(const GramDataset *data, GramPoints X, cons
   PetscCall(GramPointsGetArrayRead(both, &x));
   PetscCall(PetscMalloc1(GramAt(n, 1 + rows.width, 0), &curve));
   PetscCall(GramPointsToCurve(both, 1 + rows.width, rows.carry, curve));
-  Match(n, data->dim_file, x, rows.width, curve, &found);
+  Match(n, data->dim_file, x, rows.width, curve, &first, &last, &found);
+  PetscCall(MatchAcross(data->comm, n, data->dim_file, x, rows.width, curve, first, last, &found));
   PetscCall(GramPointsToInput(both, 1 + rows.width, curve, rows.carry));
   for (PetscInt i = 0; i < rows.n_data; i++) /* without the mark of the model */
     PetscCall(PetscArraymove(rows.carry + GramAt(i, rows.width, 0), rows.carry + GramAt(i, 1 + rows.width, 1),
