@@ -49,6 +49,7 @@ def agree(args, code, name, kernel, setting):
             exec(code, names)
         g.check(mean.shape == (57, q), f"{what}: target/mean has shape {mean.shape}, expected {(57, q)}")
         g.close(f"{what}: README's mean", names["mean"], mean, 1e-12)
+        g.close(f"{what}: the formulas", g.evaluate(g.read(os.path.join(folder, "model.h5")), t), mean, 1e-12)
         with h5py.File(os.path.join(folder, "model.h5"), "r+") as f:  # as version 0.1 wrote it
             beta = f["kernel"].attrs.pop("beta")
         g.check(np.isnan(beta) if kernel["type"] != "rational_quadratic" else beta == kernel.get("beta", 1),
@@ -56,7 +57,6 @@ def agree(args, code, name, kernel, setting):
         if kernel["type"] != "rational_quadratic" and g.succeeded(
                 f"{what}: predict without beta", g.run(args.program, "predict", config, folder=folder)):
             g.close(f"{what}: without beta", g.read(os.path.join(folder, "out.h5"))["target/mean"], mean, 0)
-        g.close(f"{what}: the formulas", g.evaluate(g.read(os.path.join(folder, "model.h5")), t), mean, 1e-12)
 
 
 def main():
