@@ -130,8 +130,9 @@ template <bool on_fma> static __device__ __forceinline__ double GramExp2NegOn(do
 
   #define GramExp2Neg GramExp2NegOn<on_fma>
 
+/* in double 1e-300 is what callers add to 0: nothing is left of it */
 static __device__ __forceinline__ float  GramLog2(float s) { return log2f(fmaxf(s, 0x1p-126f)); }
-static __device__ __forceinline__ double GramLog2(double s) { return log2(fmax(s, 0x1p-1022)); }
+static __device__ __forceinline__ double GramLog2(double s) { return s < 1e-299 ? 0 : log2(s); }
 static __device__ __forceinline__ float  GramLog2Plus1(float s) { return log1pf(s) * 1.44269504f; }
 static __device__ __forceinline__ double GramLog2Plus1(double s) { return log1p(s) * 1.4426950408889634; }
 #elif !defined(GRAM_VECTOR_BYTES)
