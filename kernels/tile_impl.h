@@ -419,6 +419,7 @@ static void TileJets(GramRadial type, double beta, int dim, long m, long n, cons
 
 #define TILE_PAIR    2 /* vectors of rows at once */
 #define TILE_NUMBERS (1 + GRAM_TILE_DIM)
+#define TILE_LD      (TILE_NUMBERS + TILE_LANES)
 
 /* x_c - z_c of the a-th vector of rows */
 TILE_INLINE gram_real TileDifference(const TileRows *rows, int few, int c, int a, long ldx,
@@ -511,6 +512,163 @@ TILE_INLINE void TileDerivative_Inline(GramRadial type, gram_scalar beta, int fe
   }
 }
 
+/*
+  Values and gradients on both sides in many coordinates, block by block: with d = x - z, g = d'v, h = d'w over the gradients,
+
+      t = first v_0 - second g,  s = first w_0 + second h
+      y_0 += phi v_0 - first g,  y_c += d_c t - first v_c
+      u_0 += phi w_0 + first h,  u_c -= d_c s + first w_c
+
+  One pass over the coordinates of a pair makes r^2, g and h; t, s and first are kept for a block, and what is left of y and u are
+  products of matrices: sum d_c t = x_c sum t - sum t z_c, coordinates from a point of the block.
+*/
+typedef struct {
+  gram_scalar t[TILE_BLOCK * TILE_BLOCK], s[TILE_BLOCK * TILE_BLOCK], first[TILE_BLOCK * TILE_BLOCK];
+  gram_scalar wt[TILE_NUMBERS * TILE_BLOCK]; /* [numbers][TILE_BLOCK]: w with rows in lanes */
+  gram_real   u0[TILE_BLOCK];                /* sums over rows, lane by lane */
+  gram_scalar w[TILE_BLOCK * TILE_LD], x[TILE_BLOCK * TILE_LD];       /* [rows][ld]: 0, -w_c; 1, x_c */
+  gram_scalar v[TILE_COLS * TILE_LD], z[TILE_COLS * TILE_LD];         /* [cols][ld]: 0, -v_c; 1, z_c */
+  double y[TILE_BLOCK * TILE_NUMBERS], tz[TILE_BLOCK * TILE_NUMBERS]; /* [rows][a]; sums of t with 1, z */
+  double u[TILE_COLS * TILE_NUMBERS], sx[TILE_COLS * TILE_NUMBERS];   /* [cols][a]; sums of s with 1, x */
+} TileJoint;
+
+TILE_INLINE void TileJointBlock_Inline(GramRadial type, gram_scalar beta, bool both, int dim, long rows,
+                                       long cols, const gram_scalar *restrict x, long ldx,
+                                       const gram_scalar *restrict z, long ldz, const gram_scalar *restrict v,
+                                       long step, TileJoint *restrict k)
+{
+  const long a = 1 + dim;
+
+  for (long i0 = 0; i0 < rows; i0 += TILE_PAIR * TILE_LANES) {
+    gram_real y0[TILE_PAIR] = {{0}};
+
+    for (long j = 0; j < cols; j++) {
+      const gram_scalar *vj = v + j * a * step, *zj = z + j;
+      gram_real          r2[TILE_PAIR], g[TILE_PAIR], h[TILE_PAIR], u0 = k->u0[j];
+
+      TILE_UNROLL
+      for (int p = 0; p < TILE_PAIR; p++) r2[p] = g[p] = h[p] = (gram_real){0};
+      for (int c = 0; c < dim; c++) {
+        TILE_UNROLL
+        for (int p = 0; p < TILE_PAIR; p++) {
+          const gram_real d = TileLoad(x + c * ldx + i0 + p * TILE_LANES) - zj[c * ldz];
+
+          r2[p] += d * d;
+          g[p] += d * vj[(1 + c) * step];
+          if (both) h[p] += d * TileLoad(k->wt + (1 + c) * TILE_BLOCK + i0 + p * TILE_LANES);
+        }
+      }
+      TILE_UNROLL
+      for (int p = 0; p < TILE_PAIR; p++) {
+        const GramJet jet = RadialJet(type, r2[p], beta);
+        const long    at  = j * TILE_BLOCK + i0 + p * TILE_LANES;
+
+        y0[p] += jet.phi * vj[0] - jet.first * g[p];
+        TileStore(k->t + at, jet.first * vj[0] - jet.second * g[p]);
+        TileStore(k->first + at, jet.first);
+        if (both) {
+          const gram_real w0 = TileLoad(k->wt + i0 + p * TILE_LANES);
+
+          u0 += jet.phi * w0 + jet.first * h[p];
+          TileStore(k->s + at, jet.first * w0 + jet.second * h[p]);
+        }
+      }
+      if (both) k->u0[j] = u0;
+    }
+    TILE_UNROLL
+    for (int p = 0; p < TILE_PAIR; p++)
+      TileAdd(k->y + (i0 + p * TILE_LANES) * a, a, TileAtMost(rows - i0 - p * TILE_LANES, TILE_LANES), y0[p]);
+  }
+}
+
+static void TileJointBlock(GramRadial type, gram_scalar beta, bool both, int dim, long rows, long cols,
+                           const gram_scalar *x, long ldx, const gram_scalar *z, long ldz,
+                           const gram_scalar *v, long step, TileJoint *k)
+{
+#define TILE_JOINT_CASE(UPPER, ...)                                                                         \
+  case GRAM_RADIAL_##UPPER:                                                                                 \
+    if (both)                                                                                               \
+      TileJointBlock_Inline(GRAM_RADIAL_##UPPER, beta, true, dim, rows, cols, x, ldx, z, ldz, v, step, k);  \
+    else                                                                                                    \
+      TileJointBlock_Inline(GRAM_RADIAL_##UPPER, beta, false, dim, rows, cols, x, ldx, z, ldz, v, step, k); \
+    return;
+  switch (type) {
+    GRAM_RADIAL_LIST(TILE_JOINT_CASE)
+  default: return;
+  }
+}
+
+/* minus [n][ld] = 0, -v_c; places [n][ld] = 1, x_c - origin_c; zeros behind */
+static void TileJointSide(int dim, long n, long ld, const gram_scalar *v, long step, const gram_scalar *x,
+                          long ldx, const gram_scalar *origin, long ldo, gram_scalar *minus,
+                          gram_scalar *places)
+{
+  memset(minus, 0, (size_t)(n * ld) * sizeof *minus);
+  memset(places, 0, (size_t)(n * ld) * sizeof *places);
+  for (long j = 0; j < n; j++) {
+    places[j * ld] = 1;
+    for (long c = 1; c <= dim && v; c++) minus[j * ld + c] = -v[(j * (1 + dim) + c) * step];
+    for (long c = 1; c <= dim; c++) places[j * ld + c] = x[(c - 1) * ldx + j] - origin[(c - 1) * ldo];
+  }
+}
+
+/* y += [y_0, y_c + sign (x_c sum - sums_c)] from what a block of rows has gathered */
+static void TileJointAdd(int dim, long n, long ld, double sign, const double *gathered, const double *sums,
+                         const gram_scalar *places, double *y, long step)
+{
+  const long a = 1 + dim;
+
+  for (long i = 0; i < n; i++) {
+    y[i * a * step] += gathered[i * a];
+    for (long c = 1; c < a; c++)
+      y[(i * a + c) * step] +=
+          gathered[i * a + c] + sign * (places[i * ld + c] * sums[i * a] - sums[i * a + c]);
+  }
+}
+
+static void TileJointPanels(GramRadial type, double beta, int dim, long step, long m, long n,
+                            const gram_scalar *x, long ldx, const gram_scalar *z, long ldz,
+                            const gram_scalar *v, double *y, const gram_scalar *w, double *u)
+{
+  const long a = 1 + dim, ld = (a + TILE_LANES - 1) / TILE_LANES * TILE_LANES;
+  TileJoint  k;
+
+  for (long j = 0; j < n; j += TILE_COLS) {
+    const long         cols   = TileAtMost(n - j, TILE_COLS);
+    const gram_scalar *origin = z + j; /* of both sides */
+
+    TileJointSide(dim, cols, ld, v + j * a * step, step, z + j, ldz, origin, ldz, k.v, k.z);
+    memset(k.u, 0, (size_t)(cols * a) * sizeof *k.u);
+    memset(k.sx, 0, (size_t)(cols * a) * sizeof *k.sx);
+    for (long i = 0; i < m; i += TILE_BLOCK) {
+      const long rows = TileAtMost(m - i, TILE_BLOCK);
+
+      memset(k.y, 0, (size_t)(rows * a) * sizeof *k.y);
+      memset(k.tz, 0, (size_t)(rows * a) * sizeof *k.tz);
+      TileJointSide(dim, rows, ld, w ? w + i * a * step : NULL, step, x + i, ldx, origin, ldz, k.w, k.x);
+      for (long c = 0; c < a && w; c++) {
+        for (long r = 0; r < TILE_BLOCK; r++)
+          k.wt[c * TILE_BLOCK + r] = r < rows ? w[((i + r) * a + c) * step] : 0;
+      }
+      for (long b = 0; b < cols; b += TILE_BLOCK) {
+        const long width = TileAtMost(cols - b, TILE_BLOCK);
+
+        memset(k.u0, 0, sizeof k.u0);
+        TileJointBlock(type, (gram_scalar)beta, w != NULL, dim, rows, width, x + i, ldx, z + j + b, ldz,
+                       v + (j + b) * a * step, step, &k);
+        TileMultiply(rows, width, k.first, 1, TILE_BLOCK, k.v + b * ld, ld, k.y, a);
+        TileMultiply(rows, width, k.t, 1, TILE_BLOCK, k.z + b * ld, ld, k.tz, a);
+        if (!w) continue;
+        TileFold(k.u + b * a, a, k.u0, width);
+        TileMultiply(width, rows, k.first, TILE_BLOCK, 1, k.w, ld, k.u + b * a, a);
+        TileMultiply(width, rows, k.s, TILE_BLOCK, 1, k.x, ld, k.sx + b * a, a);
+      }
+      TileJointAdd(dim, rows, ld, 1, k.y, k.tz, k.x, y + i * a * step, step);
+    }
+    if (w) TileJointAdd(dim, cols, ld, 1, k.u, k.sx, k.z, u + j * a * step, step);
+  }
+}
+
 static void TileDerivatives(GramRadial type, double beta_any, int dim, int rows, int cols, int width, long m,
                             long n, const void *x, long ldx, const void *z, long ldz, const void *v_any,
                             double *y, const void *w_any, double *u)
@@ -530,6 +688,11 @@ static void TileDerivatives(GramRadial type, double beta_any, int dim, int rows,
 #define TILE_DERIVATIVE_CASE(UPPER, ...) \
   case GRAM_RADIAL_##UPPER: TILE_DIMS(TILE_DERIVATIVE_COPY, GRAM_RADIAL_##UPPER) break;
   for (int r = 0; r < width; r++) {
+    if (rows && cols && dim > 3) {
+      TileJointPanels(type, beta, dim, width, m, n, (const gram_scalar *)x, ldx, (const gram_scalar *)z, ldz,
+                      v + r, y + r, w ? w + r : NULL, w ? u + r : NULL);
+      continue;
+    }
     switch (type) {
       GRAM_RADIAL_LIST(TILE_DERIVATIVE_CASE)
     default: return;
