@@ -539,18 +539,18 @@ TILE_INLINE void TileJointBlock_Inline(GramRadial type, gram_scalar beta, bool b
 {
   const long a = 1 + dim;
 
-  for (long i0 = 0; i0 < rows; i0 += TILE_PAIR * TILE_LANES) {
-    gram_real y0[TILE_PAIR] = {{0}};
+  for (long i0 = 0; i0 < rows; i0 += TILE_VECS * TILE_LANES) {
+    gram_real y0[TILE_VECS] = {{0}};
 
     for (long j = 0; j < cols; j++) {
       const gram_scalar *vj = v + j * a * step, *zj = z + j;
-      gram_real          r2[TILE_PAIR], g[TILE_PAIR], h[TILE_PAIR], u0 = k->u0[j];
+      gram_real          r2[TILE_VECS], g[TILE_VECS], h[TILE_VECS], u0 = k->u0[j];
 
       TILE_UNROLL
-      for (int p = 0; p < TILE_PAIR; p++) r2[p] = g[p] = h[p] = (gram_real){0};
+      for (int p = 0; p < TILE_VECS; p++) r2[p] = g[p] = h[p] = (gram_real){0};
       for (int c = 0; c < dim; c++) {
         TILE_UNROLL
-        for (int p = 0; p < TILE_PAIR; p++) {
+        for (int p = 0; p < TILE_VECS; p++) {
           const gram_real d = TileLoad(x + c * ldx + i0 + p * TILE_LANES) - zj[c * ldz];
 
           r2[p] += d * d;
@@ -559,7 +559,7 @@ TILE_INLINE void TileJointBlock_Inline(GramRadial type, gram_scalar beta, bool b
         }
       }
       TILE_UNROLL
-      for (int p = 0; p < TILE_PAIR; p++) {
+      for (int p = 0; p < TILE_VECS; p++) {
         const GramJet jet = RadialJet(type, r2[p], beta);
         const long    at  = j * TILE_BLOCK + i0 + p * TILE_LANES;
 
@@ -576,7 +576,7 @@ TILE_INLINE void TileJointBlock_Inline(GramRadial type, gram_scalar beta, bool b
       if (both) k->u0[j] = u0;
     }
     TILE_UNROLL
-    for (int p = 0; p < TILE_PAIR; p++)
+    for (int p = 0; p < TILE_VECS; p++)
       TileAdd(k->y + (i0 + p * TILE_LANES) * a, a, TileAtMost(rows - i0 - p * TILE_LANES, TILE_LANES), y0[p]);
   }
 }
