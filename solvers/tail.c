@@ -384,11 +384,11 @@ static void PlainCoefficients(const struct _p_GramTail *t, PetscReal c[])
 
   for (PetscInt i = 0, k = 1 + dim; i < dim && degree >= 2; i++) {
     for (PetscInt j = i; j < dim;
-         j++, k++) { /* u_i u_j = (x_i x_j - x_i c_j - x_j c_i + c_i c_j) / (w_i w_j) */
+         j++, k++) { /* u_i u_j = (x_i x_j - (x_i - c_i) c_j - (x_j - c_j) c_i - c_i c_j) / (w_i w_j) */
       c[k] /= t->width[i] * t->width[j];
       c[1 + i] -= c[k] * t->centre[j] * t->width[i];
       c[1 + j] -= c[k] * t->centre[i] * t->width[j];
-      c[0] += c[k] * t->centre[i] * t->centre[j];
+      c[0] -= c[k] * t->centre[i] * t->centre[j];
     }
   }
   for (PetscInt i = 0; i < dim && degree >= 1; i++) {
