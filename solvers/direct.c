@@ -184,10 +184,10 @@ static PetscErrorCode GatherColumns(MPI_Comm comm, PetscInt q, PetscInt n, const
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* X = F^-1 of this rank's rows of all [q][n] */
+/* X = F^-1 of this rank's rows of all [q][n]; ranks must have equal numbers of columns: there may be some of zeros more */
 static PetscErrorCode SolveActive(GramDirect d, PetscInt q, PetscInt n, const PetscReal *all, Mat *X)
 {
-  PetscMPIInt rank;
+  PetscMPIInt rank, size;
   PetscInt    rows, ld;
   PetscBool   spread = PETSC_FALSE;
   PetscReal  *b;
@@ -195,8 +195,9 @@ static PetscErrorCode SolveActive(GramDirect d, PetscInt q, PetscInt n, const Pe
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_rank(d->active, &rank));
+  PetscCallMPI(MPI_Comm_size(d->active, &size));
   PetscCall(MatGetLocalSize(d->F, &rows, NULL));
-  PetscCall(MatCreateDense(d->active, rows, PETSC_DECIDE, n, q, NULL, &B));
+  PetscCall(MatCreateDense(d->active, rows, PETSC_DECIDE, n, (q + size - 1) / size * size, NULL, &B));
   PetscCall(MatDenseGetLDA(B, &ld));
   PetscCall(MatDenseGetArrayWrite(B, &b));
   for (PetscInt c = 0; c < q; c++)
