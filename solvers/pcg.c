@@ -1,3 +1,4 @@
+#include <float.h>
 #include <math.h>
 
 #include <petsc/private/petscimpl.h>
@@ -151,24 +152,27 @@ static PetscErrorCode DirectionsTake(Panels *s)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* By bisection, whose cost grows as the iterations and not as their square. */
 PetscErrorCode GramPCGRitz(const GramPCGState *state, PetscReal *least, PetscReal *largest)
 {
-  PetscReal   *d, *e, none = 0;
-  PetscBLASInt rows, one = 1, info;
+  const PetscReal none = 0, tiny = 2 * DBL_MIN;
+  PetscReal      *value, *work, ends[2] = {NAN, NAN};
+  PetscBLASInt   *index, rows, found, splits, info;
 
   PetscFunctionBegin;
-  *least = *largest = NAN;
-  if (!state->it) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(PetscBLASIntCast(state->it, &rows));
-  PetscCall(PetscMalloc2(state->it, &d, state->it, &e));
-  PetscCall(PetscArraycpy(d, state->diagonal, state->it));
-  PetscCall(PetscArraycpy(e, state->off, state->it - 1));
-  PetscCallBLAS("LAPACKsteqr", LAPACKsteqr_("N", &rows, d, e, &none, &one, &none, &info));
-  if (!info) {
-    *least   = d[0];
-    *largest = d[state->it - 1];
+  PetscCall(PetscMalloc3(state->it, &value, 4 * state->it, &work, 5 * state->it, &index));
+  for (int end = 0; end < 2 && rows; end++) {
+    const PetscBLASInt which = end ? rows : 1;
+
+    PetscCallBLAS("LAPACKstebz", LAPACKstebz_("I", "E", &rows, &none, &none, &which, &which, &tiny,
+                                              state->diagonal, state->off, &found, &splits, value, index,
+                                              index + rows, work, index + 2 * rows, &info));
+    if (!info && found) ends[end] = value[0];
   }
-  PetscCall(PetscFree2(d, e));
+  *least   = ends[0];
+  *largest = ends[1];
+  PetscCall(PetscFree3(value, work, index));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
