@@ -4,7 +4,6 @@
 
 #include <petscblaslapack.h> /* does not include what it needs */
 
-#define COLUMNS     256 /* of the inverse at once, by a dense factor */
 #define PROBES      30
 #define SEED_PROBES 11
 #define FORM_TO     1e-6 /* of the quadratic form of a probe */
@@ -78,7 +77,7 @@ static PetscErrorCode BlockSolve(PetscInt b, PetscReal *block, PetscReal *a)
 
 static PetscErrorCode Exact(GramSolver solver, PetscInt b, Mat C, GramLeaveOneOut *loo)
 {
-  const PetscInt   step = PetscMax(1, COLUMNS / b) * b; /* whole points */
+  const PetscInt   step = PetscMax(1, GRAM_INVERSE_COLUMNS / b) * b; /* whole points */
   PetscInt         N, n, start, end, q, ldc;
   const PetscReal *c;
   PetscReal       *blocks, *forms, *errors, *a;

@@ -11,8 +11,8 @@
 #include "tail.h"
 
 #define REFINEMENTS  3    /* of a direct solution */
-#define INVERSE_MOST 5000 /* iterations of a column of the inverse, */
-#define RITZ_EVERY   100  /* of which so many look for the least eigenvalue, and then ever fewer */
+#define INVERSE_MOST 5000 /* iterations of a column of the inverse */
+#define RITZ_EVERY   8 /* Ritz values take some hundred operations an iteration: so often while these double */
 
 /* largest over the columns of norm[r] / scale[r] */
 static PetscReal LargestRatio(PetscInt q, const PetscReal *norm, const PetscReal *scale)
@@ -35,7 +35,7 @@ struct _p_GramSolver {
   KSP             ksp;
   GramDirect      direct;       /* NULL before it is needed */
   PetscBool       factored, lu; /* there is a factor; by LU */
-  PetscReal       least;        /* Ritz value of M^-1 B seen by GramSolverInverse() */
+  PetscReal       least;        /* Ritz value of M^-1 B seen so far, 1 at most; 0: none yet */
 };
 
 static PetscErrorCode Factor(GramSolver s)
@@ -437,6 +437,12 @@ static PetscErrorCode GuessClear(GramSolveState *state)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+static void LeastKeep(GramSolver s, PetscReal ritz)
+{
+  if (!(s->least > 0)) s->least = 1;
+  if (ritz > 0) s->least = PetscMin(s->least, ritz);
+}
+
 PetscErrorCode GramSolverSolve(GramSolver s, Mat Y, const GramSolveControl *control, Mat *C,
                                GramReport *report)
 {
@@ -486,6 +492,7 @@ PetscErrorCode GramSolverSolve(GramSolver s, Mat Y, const GramSolveControl *cont
   if (!report->stopped) {
     if (s->tail) PetscCall(CloseTail(s->tail, s->A_true, Y, *C, &residual, report));
     PetscCall(Certify(&residual, rtol, goal, report));
+    LeastKeep(s, report->eigenvalue_min);
   }
   PetscCall(PetscTimeAdd(&report->solve_seconds));
   report->solve_seconds -= report->setup_seconds;
@@ -519,6 +526,7 @@ typedef struct {
   GramInverseTest test;
   void           *ctx;
   PetscReal      *bounds; /* [q] the last ones */
+  PetscInt        most;   /* iterations of a column */
 } Inverse;
 
 static PetscErrorCode TestInverse(void *ctx, PetscInt column, const GramPCGState *state,
@@ -529,13 +537,13 @@ static PetscErrorCode TestInverse(void *ctx, PetscInt column, const GramPCGState
   PetscBool done = PETSC_FALSE;
 
   PetscFunctionBegin;
-  if (state->it % (1 + state->it / RITZ_EVERY * 10) == 0) {
-    PetscCall(GramPCGRitz(state, &least, &largest)); /* it^2 operations */
-    if (least > 0) inverse->solver->least = PetscMin(inverse->solver->least, least);
+  if (state->it < 2 * RITZ_EVERY || state->it % (state->it / RITZ_EVERY) == 0) {
+    PetscCall(GramPCGRitz(state, &least, &largest));
+    LeastKeep(inverse->solver, least);
   }
   inverse->bounds[column] = state->rz / inverse->solver->least;
   if (PetscIsInfOrNanReal(state->rz)) *reason = KSP_DIVERGED_NANORINF;
-  else if (state->it >= INVERSE_MOST) *reason = KSP_DIVERGED_ITS;
+  else if (state->it >= inverse->most) *reason = KSP_DIVERGED_ITS;
   else if (state->rz <= PetscSqr(PETSC_MACHINE_EPSILON) * state->form) done = PETSC_TRUE;
   else if (inverse->test && state->it > 0)
     PetscCall(inverse->test(inverse->ctx, column, state->form, inverse->bounds[column], &done));
@@ -586,9 +594,10 @@ PetscErrorCode GramSolverInverse(GramSolver s, Mat G, GramInverseTest test, void
     PetscCall(ColumnDots(G, X, forms));
     PetscFunctionReturn(PETSC_SUCCESS);
   }
-  if (!(s->least > 0)) s->least = 1;
   PetscCall(KSPSetUp(s->ksp));
   PetscCall(KSPGetPC(s->ksp, &pc));
+  PetscCall(KSPGetTolerances(s->ksp, NULL, NULL, NULL, &inverse.most));
+  inverse.most = PetscMin(inverse.most, INVERSE_MOST);
   PetscCall(GramPCG(s->B_true, pc, G, X, PETSC_FALSE, NULL, TestInverse, &inverse, columns, &products));
   PetscCall(PetscMalloc1(q, &dots));
   PetscCall(MatMatMult(s->B_true, X, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &BX));

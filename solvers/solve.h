@@ -99,6 +99,9 @@ PetscErrorCode GramSolverGetReduced(GramSolver solver, GramTail *tail, Mat *B);
 PetscErrorCode GramSolverGetMethod(GramSolver solver, GramSolveMethod *method);
 PetscErrorCode GramSolverGetPC(GramSolver solver, PC *pc); /* of the Krylov method; owned by solver */
 
+/* Columns that GramSolverInverse() is best given at once by a dense factor; else GRAM_PANEL. */
+#define GRAM_INVERSE_COLUMNS 256
+
 /* Called for each column at work of GramSolverInverse() when x has changed, with what is known of its error:
    g'B^-1 g - g'x = (b - B x)'B^-1 (b - B x) >= 0 is below bound, g'x itself is form. Set done. */
 typedef PetscErrorCode (*GramInverseTest)(void *ctx, PetscInt column, PetscReal form, PetscReal bound,
@@ -116,7 +119,7 @@ typedef PetscErrorCode (*GramInverseTest)(void *ctx, PetscInt column, PetscReal 
   @param[out] errors [q] bound of what is missing, 0 for a dense factor
 
   direct: by the factor. iterative: conjugate gradients with the preconditioner and the true operator, whatever
-  -ksp_type; the bound is r'M^-1 r over the least Ritz value of M^-1 B seen so far in the column, not below that of others.
+  -ksp_type, 5000 iterations a column and -ksp_max_it at most; the bound is r'M^-1 r over the least Ritz value of M^-1 B seen so far, in any column and in GramSolverSolve().
 **/
 PetscErrorCode GramSolverInverse(GramSolver solver, Mat G, GramInverseTest test, void *ctx, Mat X,
                                  PetscReal forms[], PetscReal errors[]);

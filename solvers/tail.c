@@ -375,6 +375,60 @@ PetscErrorCode GramTailExpand(GramTail t, Mat X)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* ---- targets */
+
+/* Pi [q][m] at targets */
+static PetscErrorCode LagrangeAt(GramTail t, PetscInt q, const PetscReal x[], PetscReal *Pi)
+{
+  PetscBLASInt size, columns, info;
+
+  PetscFunctionBegin;
+  PetscCall(PetscBLASIntCast(t->m, &size));
+  PetscCall(PetscBLASIntCast(q, &columns));
+  for (PetscInt c = 0; c < q; c++) Row(t, 0, x + GramAt(c, t->kernel.dim, 0), Pi + GramAt(c, t->m, 0));
+  PetscCallBLAS("LAPACKgetrs", LAPACKgetrs_("N", &size, &columns, t->LU, &size, t->pivots, Pi, &size, &info));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramTailTargets(GramTail t, const PetscReal x[], Mat G, PetscReal prior[], PetscReal size[])
+{
+  const PetscInt m = t->m;
+  PetscInt       q, ld;
+  PetscReal     *K, *Pi, *h, *g;
+
+  PetscFunctionBegin;
+  PetscCall(MatGetSize(G, NULL, &q));
+  PetscCall(MatDenseGetLDA(G, &ld));
+  PetscCall(PetscMalloc3(GramAt(m, m, 0), &K, GramAt(q, m, 0), &Pi, GramAt(q, m, 0), &h));
+  PetscCall(GramMatGetEntries(t->A, m, t->special, m, t->special, K, m)); /* ridge included */
+  PetscCall(LagrangeAt(t, q, x, Pi));
+  PetscCall(MatDenseGetArray(G, &g));
+  PetscCall(AtSpecial(t, q, g, ld, h));
+  for (PetscInt c = 0; c < q; c++) {
+    PetscReal *Pi_c = Pi + GramAt(c, m, 0), *h_c = h + GramAt(c, m, 0);
+
+    for (PetscInt k = 0; k < m; k++) {
+      PetscReal AP = 0;
+
+      for (PetscInt l = 0; l < m; l++) AP += K[GramAt(l, m, k)] * Pi_c[l];
+      h_c[k] -= AP / 2;
+      prior[c] -= 2 * Pi_c[k] * h_c[k];
+      size[c] += 2 * PetscAbsReal(Pi_c[k]) * (PetscAbsReal(h_c[k]) + PetscAbsReal(AP));
+    }
+    for (PetscInt i = 0; i < t->n; i++) {
+      const PetscInt   row = t->start + i;
+      const PetscReal *D_h = t->rows + GramAt(row, 2 * m, 0), *D_Pi = D_h + m;
+      PetscReal        sum = 0;
+
+      for (PetscInt k = 0; k < m; k++) sum += D_h[k] * Pi_c[k] + D_Pi[k] * h_c[k];
+      g[GramAt(c, ld, i)] = t->is[row] ? 0 : g[GramAt(c, ld, i)] - sum / t->unit[row % t->b];
+    }
+  }
+  PetscCall(MatDenseRestoreArray(G, &g));
+  PetscCall(PetscFree3(K, Pi, h));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* ---- coefficients of the polynomial */
 
 /* of monomials of u = (x - centre) / width, to those of x; in place */
