@@ -52,8 +52,8 @@ static PetscErrorCode CaseCheckMemory(MPI_Comm comm, const GramPlan *plan, const
 
   PetscFunctionBegin;
   if (plan->solve)
-    PetscCall(GramSolveEstimate(comm, c->backend, &c->is.kernel, c->is.n, 0, c->is.q, NULL, NULL, line,
-                                sizeof line));
+    PetscCall(GramSolveEstimate(comm, c->backend, &c->is.kernel, c->is.n, 0, c->is.q, PETSC_FALSE, NULL, NULL,
+                                line, sizeof line));
   else {
     PetscCallMPI(MPI_Comm_size(comm, &ranks));
     PetscCall(GramScheduleFromOptions(comm, &schedule));

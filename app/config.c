@@ -39,6 +39,7 @@ static const struct {
     {"target_gradient", KEY_BOOL, NULL},
     {"target_variance", KEY_BOOL, NULL},
     {"target_grid", KEY_INTS, NULL},
+    {"target_chunk", KEY_INT, NULL},
     {"kernel_type", KEY_TEXT, NULL},
     {"kernel_nu", KEY_REAL, NULL},
     {"kernel_beta", KEY_REAL, NULL},
@@ -445,8 +446,9 @@ static PetscBool IsListed(const char *value, const char *list)
 static PetscBool MayBeNone(const char *name)
 {
   static const char *const optional[] = {
-      "data_gradients", "data_index",  "data_limit", "target_file", "target_values",       "target_index",
-      "target_limit",   "target_grid", "model_file", "output_vtk",  "checkpoint_interval", "checkpoint_file"};
+      "data_gradients", "data_index",          "data_limit",     "target_file",  "target_values",
+      "target_index",   "target_limit",        "target_grid",    "target_chunk", "model_file",
+      "output_vtk",     "checkpoint_interval", "checkpoint_file"};
 
   for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(optional); i++) {
     if (!strcasecmp(name, optional[i])) return PETSC_TRUE;

@@ -149,7 +149,8 @@ int main(int argc, char **argv)
   (void)signal(SIGXFSZ,
                SIG_IGN); /* nor is a file beyond ulimit -f: writing it is an error as on a full disk */
   error = Run(&command, verb, &outcome);
-  if (GramH5IsLost()) { /* see there: MPI_Finalize would not return */
+  if (error) (void)GramH5GiveUp(MPI_COMM_WORLD); /* of a result that was begun */
+  if (GramH5IsLost()) {                          /* see there: MPI_Finalize would not return */
     (void)MPI_Barrier(MPI_COMM_WORLD);
     _exit(ExitCode(error));
   }

@@ -6,6 +6,7 @@
 #include "polynomial.h"
 #include "progress.h"
 #include "result.h"
+#include "variance.h"
 #include "version.h"
 
 /* values [numbers][q] at x, numbers its value and then its gradient or that alone: += what the polynomial has there */
@@ -23,45 +24,30 @@ static void AddPolynomial(const GramKernel *kernel, const PetscReal *tail, Petsc
   }
 }
 
-PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend backend, Mat C,
-                             const PetscReal *tail, const GramDataset *targets, PetscReal **mean,
-                             PetscReal **gradient)
+/* Of the chunk at hand, in original units: mean [n_local][q]; gradient [n_local][dim][q] unless NULL */
+static PetscErrorCode Mean(const GramFit *fit, GramBackend backend, const GramTargets *targets, GramPoints T,
+                           PetscReal *mean, PetscReal *gradient)
 {
-  const GramScaling *s   = &targets->scaling;
-  const PetscInt     dim = targets->dim, q = s->q, numbers = targets->gradient ? 1 + dim : 1;
-  PetscInt           m_local, n;
+  const GramDataset *d   = &targets->rows;
+  const GramScaling *s   = &d->scaling;
+  const PetscInt     dim = s->dim, q = s->q, numbers = gradient ? 1 + dim : 1;
   PetscReal         *values, *p;
-  const char        *name;
-  GramPrecision      precision;
-  GramBackend        exact = NULL;
-  GramPoints         T;
   Mat                K, M;
 
   PetscFunctionBegin;
-  PetscCall(GramBackendGetInfo(backend, &name, NULL, &precision));
-  if (precision == GRAM_MIXED) PetscCall(GramBackendCreate(targets->comm, name, GRAM_DOUBLE, &exact));
-  PetscCall(GramPointsCreate(targets->comm, dim, targets->n_local, targets->x, kernel->length_scale, 1, &T));
-  PetscCall(GramPointsGetSizes(T, NULL, NULL, NULL, &m_local, NULL));
-  PetscCall(GramPointsGetSizes(X, NULL, NULL, &n, NULL, NULL));
-  PetscCall(GramMatCreateCross(T, targets->gradient ? GRAM_JOINT : GRAM_VALUE, X, kernel,
-                               exact ? exact : backend, &K));
-  PetscCall(GramProgressBegin("predict", (PetscReal)m_local * (PetscReal)n * (PetscReal)GramMatPasses(q)));
-  PetscCall(MatMatMult(K, C, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &M));
-  PetscCall(GramProgressEnd());
-  PetscCall(PetscMalloc1(GramAt(targets->n_local, numbers * q, 0), &values));
-  PetscCall(PetscMalloc1(GramAt(targets->n_local, q, 0), mean));
-  *gradient = NULL;
-  if (targets->gradient) PetscCall(PetscMalloc1(GramAt(targets->n_local, dim * q, 0), gradient));
-  PetscCall(PetscMalloc1(GramPolynomialSize(kernel->tail_degree, dim), &p));
+  PetscCall(GramMatCreateCross(T, gradient ? GRAM_JOINT : GRAM_VALUE, fit->X, fit->kernel, backend, &K));
+  PetscCall(MatMatMult(K, fit->C, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &M));
+  PetscCall(PetscMalloc1(GramAt(d->n_local, numbers * q, 0), &values));
+  PetscCall(PetscMalloc1(GramPolynomialSize(fit->kernel->tail_degree, dim), &p));
   PetscCall(GramPanelToInput(T, numbers, M, values));
-  for (PetscInt i = 0; i < targets->n_local; i++) {
+  for (PetscInt i = 0; i < d->n_local; i++) {
     PetscReal *at = values + GramAt(i, numbers * q, 0);
 
-    if (tail) AddPolynomial(kernel, tail, numbers, q, targets->x + GramAt(i, dim, 0), p, at);
+    if (fit->tail) AddPolynomial(fit->kernel, fit->tail, numbers, q, d->x + GramAt(i, dim, 0), p, at);
     for (PetscInt r = 0; r < q; r++) {
-      (*mean)[GramAt(i, q, r)] = s->value_shift[r] + s->value_scale[r] * at[r];
-      for (PetscInt c = 0; c < dim && *gradient; c++)
-        (*gradient)[GramAt(i, dim * q, c * q + r)] =
+      mean[GramAt(i, q, r)] = s->value_shift[r] + s->value_scale[r] * at[r];
+      for (PetscInt c = 0; c < dim && gradient; c++)
+        gradient[GramAt(i, dim * q, c * q + r)] =
             s->value_scale[r] / s->point_scale[c] * at[GramAt(1 + c, q, r)];
     }
   }
@@ -69,8 +55,101 @@ PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend
   PetscCall(PetscFree(values));
   PetscCall(MatDestroy(&M));
   PetscCall(MatDestroy(&K));
-  PetscCall(GramPointsDestroy(&T));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Of the chunk at hand, in original units: variance [n_local][q] */
+static PetscErrorCode Variance(const GramFit *fit, GramBackend backend, const GramTargets *targets,
+                               GramPoints T, PetscReal *variance, PetscInt *missed)
+{
+  const GramScaling *s = &targets->rows.scaling;
+  PetscInt           n, m;
+  PetscReal         *curve, *v;
+
+  PetscFunctionBegin;
+  PetscCall(GramPointsGetSizes(T, NULL, NULL, NULL, &n, NULL));
+  PetscCall(PetscMalloc2(n, &curve, targets->rows.n_local, &v));
+  PetscCall(GramVarianceAt(fit->solver, backend, T, curve, &m));
+  PetscCall(GramPointsToInput(T, 1, curve, v));
+  for (PetscInt i = 0; i < targets->rows.n_local; i++) {
+    for (PetscInt r = 0; r < s->q; r++) variance[GramAt(i, s->q, r)] = PetscSqr(s->value_scale[r]) * v[i];
+  }
+  *missed += m;
+  PetscCall(PetscFree2(curve, v));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPredictCheck(const GramTargets *targets, const GramKernel *kernel)
+{
+  PetscFunctionBegin;
+  GramCheckInput(!targets->gradient || GramRadialGetInfo(kernel->radial)->differentiable, targets->rows.comm,
+                 "target.gradient: the mean has none at the points of kernel.type %s%s", kernel->type,
+                 PetscIsNanReal(kernel->nu) ? "" : " with nu 0.5");
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPredict(const GramFit *fit, GramTargets *targets, GramH5 file, GramPrediction *prediction)
+{
+  const GramScaling *s = &targets->rows.scaling;
+  const PetscInt     q = s->q;
+  PetscReal         *mean, *gradient, *variance, *sums, work;
+  PetscInt           n, most;
+  PetscMPIInt        size;
+  const char        *name;
+  GramPrecision      precision;
+  GramBackend        exact = NULL;
+  GramPoints         T;
+
+  PetscFunctionBegin;
+  *prediction = (GramPrediction){0};
+  PetscCall(GramBackendGetInfo(fit->backend, &name, NULL, &precision));
+  if (precision == GRAM_MIXED) PetscCall(GramBackendCreate(targets->rows.comm, name, GRAM_DOUBLE, &exact));
+  PetscCallMPI(MPI_Comm_size(targets->rows.comm, &size));
+  PetscCall(GramPointsGetSizes(fit->X, NULL, NULL, &n, NULL, NULL));
+  most = targets->chunk / size + 1; /* rows of this rank */
+  work = (PetscReal)targets->n / size * (PetscReal)n * (PetscReal)GramMatPasses(q);
+  PetscCall(PetscMalloc4(GramAt(most, q, 0), &mean, targets->gradient ? GramAt(most, s->dim * q, 0) : 0,
+                         &gradient, targets->variance ? GramAt(most, q, 0) : 0, &variance, 2 * q, &sums));
+  PetscCall(PetscArrayzero(sums, 2 * q));
+  PetscCall(GramPredictionCreate(file, targets));
+  PetscCall(GramProgressBegin("predict", targets->variance ? 0 : work));
+  for (PetscInt at = 0; at < targets->n; at += targets->chunk) {
+    PetscCall(GramTargetsRead(targets, at));
+    PetscCall(GramPointsCreate(targets->rows.comm, s->dim, targets->rows.n_local, targets->rows.x,
+                               fit->kernel->length_scale, 1, &T));
+    PetscCall(Mean(fit, exact ? exact : fit->backend, targets, T, mean, targets->gradient ? gradient : NULL));
+    if (targets->variance)
+      PetscCall(Variance(fit, exact ? exact : fit->backend, targets, T, variance, &prediction->missed));
+    PetscCall(GramPointsDestroy(&T));
+    PetscCall(GramPredictionWrite(file, targets, mean, targets->gradient ? gradient : NULL,
+                                  targets->variance ? variance : NULL, sums));
+    if (targets->variance)
+      PetscCall(GramProgressUpdate((PetscReal)(at + targets->rows.n) / (PetscReal)targets->n, "variances"));
+  }
+  PetscCall(GramProgressEnd());
+  PetscCall(GramPredictionErrors(file, targets, sums, &prediction->rmse, &prediction->mae));
+  PetscCall(PetscFree4(mean, gradient, variance, sums));
   PetscCall(GramBackendDestroy(&exact));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPredictSay(const GramTargets *targets, const GramPrediction *p)
+{
+  MPI_Comm comm = targets->rows.comm;
+
+  PetscFunctionBegin;
+  if (!targets->n) PetscFunctionReturn(PETSC_SUCCESS);
+  if (PetscIsNanReal(p->rmse))
+    PetscCall(GramSay(comm, "prediction", "%" PetscInt_FMT " targets", targets->n));
+  else
+    PetscCall(GramSay(comm, "prediction", "%" PetscInt_FMT " targets, rmse %.6g, mae %.6g", targets->n,
+                      (double)p->rmse, (double)p->mae));
+  if (p->missed)
+    PetscCall(
+        PetscFPrintf(comm, stderr,
+                     "gramarye: warning: target.variance: %" PetscInt_FMT " of %" PetscInt_FMT
+                     " are not good to %g, but too large: raise ridge.alpha, or take solve.method direct\n",
+                     p->missed, targets->n, GRAM_VARIANCE_RTOL));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -84,6 +163,7 @@ PetscErrorCode GramRunBegin(GramRun *run, const char *verb)
   run->converged         = PETSC_TRUE;
   run->exact_from        = -1;
   run->numerical_rank    = -1;
+  run->variance_missed   = -1;
   run->relative_residual = run->backward_error = run->eigenvalue_min = run->eigenvalue_max = NAN;
   PetscCall(PetscTime(&begun));
   lap = begun;

@@ -3,21 +3,38 @@
 
 #include "gram_mat.h"
 #include "model.h"
+#include "solve.h"
+
+/* What a prediction is made of. */
+typedef struct {
+  GramPoints        X;
+  const GramKernel *kernel;
+  GramBackend       backend;
+  Mat               C;    /* coefficients, laid out as GramMatCreate() of X */
+  const PetscReal  *tail; /* [monomials][q] coefficients of the polynomial, on all ranks; NULL without one */
+  GramSolver        solver; /* of the model's system, where variances are asked for */
+} GramFit;
+
+/* What became of it. */
+typedef struct {
+  PetscReal rmse, mae; /* over all columns; NaN where values are not known */
+  PetscInt  missed;    /* variances that are not good to GRAM_VARIANCE_RTOL, on all ranks */
+} GramPrediction;
+
+/* Refuses a gradient of the mean where the kernel has none. Collective. */
+PetscErrorCode GramPredictCheck(const GramTargets *targets, const GramKernel *kernel);
 
 /**
-  GramPredictAt - The mean of GramModel at targets, and its gradient, in original units.
+  GramPredict - Mean of GramModel at targets, its gradient and the variance where they ask for them, in original units, into
+  a file.
 
-  Collective. Answers of mixed solves are good to double: predictions from them are evaluated in double.
-
-  @param[in]  X, C    points of the model and their coefficients, laid out as GramMatCreate() of them
-  @param[in]  tail    [monomials][q] coefficients of the polynomial, on all ranks; NULL without one
-  @param[in]  targets where, in input order
-  @param[out] mean    [n_local][q], rows as in targets; free with PetscFree()
-  @param[out] gradient [n_local][dim][q] where targets ask for it, else NULL; likewise
+  Collective. One chunk of targets after the other is read, predicted and written: memory does not grow with them. Answers
+  of mixed solves are good to double: predictions from them are evaluated in double.
 **/
-PetscErrorCode GramPredictAt(GramPoints X, const GramKernel *kernel, GramBackend backend, Mat C,
-                             const PetscReal *tail, const GramDataset *targets, PetscReal **mean,
-                             PetscReal **gradient);
+PetscErrorCode GramPredict(const GramFit *fit, GramTargets *targets, GramH5 file, GramPrediction *prediction);
+
+/* The line of the summary; on standard error what was missed. Collective. */
+PetscErrorCode GramPredictSay(const GramTargets *targets, const GramPrediction *prediction);
 
 /* Where the time of a run goes; starts with GramRunBegin(). */
 PetscErrorCode GramRunBegin(GramRun *run, const char *verb);

@@ -5,7 +5,6 @@
 #include "lrv.h"
 #include "result.h"
 #include "resume.h"
-#include "solve.h"
 #include "update.h"
 #include "verbs.h"
 
@@ -160,17 +159,18 @@ static PetscErrorCode WarnOfRounding(MPI_Comm comm, const GramModel *model, cons
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *model, const GramDataset *targets,
+static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *model, const GramTargets *targets,
                                 const GramRun *run, const char *detail, PetscReal tolerance,
-                                const PetscReal loo[], PetscReal rmse, PetscReal mae, const char *path)
+                                const PetscReal loo[], const GramPrediction *prediction, const char *path)
 {
-  char until[64] = "", remedy[160];
+  const PetscBool solved    = (PetscBool)(run->converged || !strcmp(run->reason, GRAM_REASON_VARIANCE));
+  char            until[64] = "", remedy[160];
 
   PetscFunctionBegin;
   PetscCall(GramSay(comm, "solve",
                     "%s on %" PetscInt_FMT " rank%s, %s (%s), %s: %s, %" PetscInt_FMT " iterations",
                     run->method, run->ranks, run->ranks == 1 ? "" : "s", run->backend, detail, run->precision,
-                    run->converged ? "converged" : "NOT CONVERGED", run->iterations));
+                    solved ? "converged" : "NOT CONVERGED", run->iterations));
   if (run->pc && run->pc_rank + run->pc_neighbors > 0)
     PetscCall(GramSay(comm, "pc", "%s, rank %" PetscInt_FMT ", %" PetscInt_FMT " neighbours", run->pc,
                       run->pc_rank, run->pc_neighbors));
@@ -191,12 +191,7 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *model, const Gra
     PetscCall(
         GramSay(comm, "leave-one-out", "rms %.6g, of whole points %.6g", (double)loo[0], (double)loo[1]));
   else if (!PetscIsNanReal(loo[0])) PetscCall(GramSay(comm, "leave-one-out", "rms %.6g", (double)loo[0]));
-  if (targets->n && PetscIsNanReal(rmse))
-    PetscCall(GramSay(comm, "prediction", "%" PetscInt_FMT " targets", targets->n));
-  else if (targets->n) {
-    PetscCall(GramSay(comm, "prediction", "%" PetscInt_FMT " targets, rmse %.6g, mae %.6g", targets->n,
-                      (double)rmse, (double)mae));
-  }
+  PetscCall(GramPredictSay(targets, prediction));
   PetscCall(GramSay(comm, "time", "%.2f s: read %.2f, set-up %.2f, solve %.2f, predict %.2f; %.3g Gpair/s",
                     run->total_seconds, run->read_seconds, run->setup_seconds, run->solve_seconds,
                     run->predict_seconds, run->pairs_per_second * 1e-9));
@@ -204,7 +199,7 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *model, const Gra
       comm, "memory", "%.3g GB at the peak, %.3g GB predicted", run->peak_memory_bytes * 1e-9,
       (run->settled_memory_bytes > 0 ? run->settled_memory_bytes : run->predicted_memory_bytes) * 1e-9));
   PetscCall(GramSay(comm, "output", "%s", path));
-  if (run->converged) PetscCall(WarnOfRounding(comm, model, run));
+  if (solved) PetscCall(WarnOfRounding(comm, model, run));
   else {
     PetscCall(Remedy(model, run->reason, remedy, sizeof remedy));
     PetscCall(PetscFPrintf(comm, stderr, "gramarye: warning: not converged (%s), residual %.1e: %s\n",
@@ -215,7 +210,8 @@ static PetscErrorCode Summarize(MPI_Comm comm, const GramModel *model, const Gra
 
 PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
 {
-  GramDataset    data, targets;  /* rows of the files, in input order */
+  GramDataset    data;           /* rows of the file, in input order */
+  GramTargets    targets;        /* where to predict, likewise */
   GramModel      model;          /* what is written */
   GramPoints     X;              /* [N, dim] inputs along the curve, rows spread over the ranks */
   Mat            Y, C;           /* [N, q] values and coefficients, laid out as X */
@@ -227,8 +223,9 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   GramRun        run;            /* the account of all this */
   GramResume     resume;         /* checkpoints: where it goes on from, and who may stop it */
   GramH5         file;
-  GramLoo        loo = {0};
-  PetscReal     *values, *mean = NULL, *gradient = NULL, rmse = NAN, mae = NAN, loo_rms[2] = {NAN, NAN};
+  GramLoo        loo        = {0};
+  GramPrediction prediction = {0};
+  PetscReal     *values, loo_rms[2] = {NAN, NAN};
   PetscInt       numbers;  /* that a point carries */
   PetscLogDouble pc_bytes; /* of run.predicted_memory_bytes */
   const char    *detail;
@@ -242,9 +239,10 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramOutputFromOptions(comm, path, sizeof path));
   PetscCall(GramScheduleFromOptions(comm, &schedule));
   PetscCall(GramDatasetRead(comm, &data));
-  PetscCall(GramTargetsRead(comm, &data.scaling, data.dim_file, data.n_local, data.x_file, &targets));
+  PetscCall(GramTargetsOpen(comm, &data.scaling, data.dim_file, data.n_local, data.x_file, &targets));
   PetscCall(GramKernelSetFromOptions(comm, data.dim, &model.kernel));
   if (data.gradients) PetscCall(GramKernelTakeGradients(comm, &model.kernel));
+  PetscCall(GramPredictCheck(&targets, &model.kernel));
   numbers = GramKernelNumbers(&model.kernel);
   PetscCall(GramBackendCreateFromOptions(comm, &backend));
   PetscCall(GramBackendGetInfo(backend, NULL, &detail, NULL));
@@ -270,7 +268,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
       "%" PetscInt_FMT " points in %" PetscInt_FMT " dimensions, %s%" PetscInt_FMT " right-hand side%s",
       data.n, data.dim, data.gradients ? "with gradients, " : "", data.q, data.q == 1 ? "" : "s"));
   PetscCall(GramSay(comm, "kernel", "%s", line));
-  PetscCall(GramSolveEstimate(comm, backend, &model.kernel, data.n, targets.n, data.q,
+  PetscCall(GramSolveEstimate(comm, backend, &model.kernel, data.n, targets.chunk, data.q, targets.variance,
                               &run.predicted_memory_bytes, &pc_bytes, line, sizeof line));
   PetscCall(GramSay(comm, "estimate", "%s", line));
   PetscCall(GramH5CheckSpace(comm, path, "output.file", GramResultBytes(&model, &targets, &run)));
@@ -293,13 +291,10 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
     goto done;
   }
 
-  /* what the model is worth: -output_loo; the prediction */
+  /* what the model is worth: -output_loo */
   PetscCall(LeaveOneOut(&data, X, solver, C, &loo));
-  if (targets.n)
-    PetscCall(GramPredictAt(X, &model.kernel, backend, C, report.tail, &targets, &mean, &gradient));
-  PetscCall(GramRunLap(&run.predict_seconds));
 
-  /* the result: -output_* */
+  /* the result, to which the prediction goes chunk by chunk: -output_*, -target_* */
   model.n_tail = report.n_tail;
   model.tail   = report.tail;
   PetscCall(PetscMalloc1(GramAt(data.n_local, numbers * data.q, 0), &model.coefficients));
@@ -324,20 +319,27 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   run.solve_seconds        = report.solve_seconds;
   run.pairs_per_second     = report.pairs_per_second;
   run.settled_memory_bytes = resume.settled;
-  PetscCall(GramRunEnd(comm, backend, &run));
   PetscCall(GramH5Create(comm, path, "output.file", GramResultBytes(&model, &targets, &run), &file));
   PetscCall(GramModelWrite(file, &model));
   if (loo.value) PetscCall(GramLooWrite(file, &model, &loo, &loo_rms[0], &loo_rms[1]));
-  if (targets.n) PetscCall(GramPredictionWrite(file, &targets, mean, gradient, &rmse, &mae));
+  if (targets.n)
+    PetscCall(GramPredict(&(GramFit){X, &model.kernel, backend, C, report.tail, solver}, &targets, file,
+                          &prediction));
+  PetscCall(GramRunLap(&run.predict_seconds));
+  if (targets.variance) run.variance_missed = prediction.missed;
+  if (prediction.missed && report.converged) {
+    run.converged = PETSC_FALSE;
+    run.reason    = GRAM_REASON_VARIANCE;
+    *outcome      = GRAM_UNCONVERGED;
+  }
+  PetscCall(GramRunEnd(comm, backend, &run));
   PetscCall(GramRunWrite(file, comm, &run));
   PetscCall(GramH5Close(&file));
-  PetscCall(Summarize(comm, &model, &targets, &run, detail, schedule.tolerance, loo_rms, rmse, mae, path));
+  PetscCall(Summarize(comm, &model, &targets, &run, detail, schedule.tolerance, loo_rms, &prediction, path));
 
 done:
   PetscCall(MatDestroy(&resume.control.guess));
   PetscCall(GramResumeDestroy(&resume, (PetscBool)!report.stopped));
-  PetscCall(PetscFree(mean));
-  PetscCall(PetscFree(gradient));
   PetscCall(PetscFree(loo.value));
   PetscCall(PetscFree(loo.error));
   PetscCall(PetscFree(loo.block));
@@ -352,7 +354,7 @@ done:
   PetscCall(GramBackendDestroy(&exact));
   PetscCall(GramBackendDestroy(&backend));
   PetscCall(GramPointsDestroy(&X));
-  PetscCall(GramDatasetClear(&targets));
+  PetscCall(GramTargetsClose(&targets));
   PetscCall(GramDatasetClear(&data));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -5,12 +5,16 @@
 #include "memory.h"
 #include "reproducible.h"
 
-/* The rows of a file that are used: all, the first few, or those of an index dataset in its order. */
+#define WINDOW 262144 /* rows of a file that all ranks together hold while they pick those of an index */
+
+/* The rows of a file that are used: all, the first few, or those of an index dataset in its order; and the stretch of
+   them that is at hand, spread over the ranks. */
 typedef struct {
-  PetscInt  n_file, n, n_local, first; /* rows in the file, rows used, of this rank, its first one */
-  PetscSF   sf;                        /* rows as read to rows as used; NULL: read where they are used */
-  PetscInt  n_read, first_read;        /* with sf: rows this rank reads */
-  PetscInt *row;                       /* [n_local] with sf: rows of the file */
+  MPI_Comm  comm;
+  PetscInt  n_file, n;           /* rows in the file, rows used */
+  PetscInt  n_local, first;      /* of this rank, counted among those used */
+  PetscInt *row;                 /* [n_local] with an index: rows of the file; NULL: first, first + 1 ... */
+  char      index[128], key[64]; /* the index dataset, or "" */
 } Selection;
 
 static PetscErrorCode Split(MPI_Comm comm, PetscInt n, PetscInt *n_local, PetscInt *first)
@@ -38,67 +42,107 @@ static PetscErrorCode FirstRow(MPI_Comm comm, PetscInt mine, PetscInt *row)
 static PetscErrorCode SelectionCreate(MPI_Comm comm, GramH5 file, const char *group, const char *index,
                                       PetscInt limit, PetscInt n_file, Selection *s)
 {
-  PetscInt    ndims, cols, bad = -1, row;
-  PetscReal  *number, value;
-  PetscLayout layout;
-  char        key[64];
+  PetscInt ndims, cols;
 
   PetscFunctionBegin;
   PetscCall(PetscMemzero(s, sizeof *s));
+  s->comm   = comm;
   s->n_file = s->n = n_file;
-  PetscCall(PetscSNPrintf(key, sizeof key, "%s.index", group));
-  if (index[0]) PetscCall(GramH5GetShape(file, index, key, PETSC_TRUE, &ndims, &s->n, &cols));
-  GramCheckInput(!index[0] || ndims == 1, comm, "%s: dataset '%s' has 2 dimensions, not 1", key, index);
+  PetscCall(PetscStrncpy(s->index, index, sizeof s->index));
+  PetscCall(PetscSNPrintf(s->key, sizeof s->key, "%s.index", group));
+  if (index[0]) PetscCall(GramH5GetShape(file, index, s->key, PETSC_TRUE, &ndims, &s->n, &cols));
+  GramCheckInput(!index[0] || ndims == 1, comm, "%s: dataset '%s' has 2 dimensions, not 1", s->key, index);
+  GramCheckInput(s->n > 0, comm, "%s: dataset '%s' is empty", s->key, index);
   GramCheckInput(limit <= s->n, comm,
                  "%s.limit: %" PetscInt_FMT " rows asked for, %" PetscInt_FMT " are there", group, limit,
                  s->n);
   if (limit > 0) s->n = limit;
-  PetscCall(Split(comm, s->n, &s->n_local, &s->first));
-  if (!index[0]) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
 
+/* To rows [at, at + n) of those used. */
+static PetscErrorCode SelectionMove(GramH5 file, PetscInt at, PetscInt n, Selection *s)
+{
+  PetscInt   bad = -1, row;
+  PetscReal *number, value;
+
+  PetscFunctionBegin;
+  PetscCall(Split(s->comm, n, &s->n_local, &s->first));
+  s->first += at;
+  if (!s->index[0]) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscFree(s->row));
   PetscCall(PetscMalloc1(s->n_local, &number));
-  PetscCall(PetscMalloc1(s->n_local, &s->row));
-  PetscCall(GramH5ReadRows(file, index, key, s->first, s->n_local, number));
+  PetscCall(PetscMalloc1(s->n_local + 1, &s->row)); /* not NULL: there is an index */
+  PetscCall(GramH5ReadRows(file, s->index, s->key, s->first, s->n_local, number));
   for (PetscInt i = 0; i < s->n_local; i++) {
-    if (bad < 0 && !(number[i] >= 0 && number[i] < (PetscReal)n_file)) bad = s->first + i;
+    if (bad < 0 && !(number[i] >= 0 && number[i] < (PetscReal)s->n_file)) bad = s->first + i;
     s->row[i] = bad < 0 ? (PetscInt)number[i] : 0;
   }
-  PetscCall(FirstRow(comm, bad, &row));
+  PetscCall(FirstRow(s->comm, bad, &row));
   value = row >= s->first && row < s->first + s->n_local ? number[row - s->first] : -PETSC_MAX_REAL;
-  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPIU_REAL, MPI_MAX, comm));
-  GramCheckInput(row < 0, comm,
-                 "%s: dataset '%s' row %" PetscInt_FMT " is %.17g, not a row 0 ... %" PetscInt_FMT, key,
-                 index, row, (double)value, n_file - 1);
-
-  PetscCall(Split(comm, n_file, &s->n_read, &s->first_read));
-  PetscCall(PetscLayoutCreateFromSizes(comm, s->n_read, n_file, 1, &layout));
-  PetscCall(PetscSFCreate(comm, &s->sf));
-  PetscCall(PetscSFSetGraphLayout(s->sf, layout, s->n_local, NULL, PETSC_OWN_POINTER, s->row));
-  PetscCall(PetscLayoutDestroy(&layout));
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPIU_REAL, MPI_MAX, s->comm));
+  GramCheckInput(row < 0, s->comm,
+                 "%s: dataset '%s' row %" PetscInt_FMT " is %.17g, not a row 0 ... %" PetscInt_FMT, s->key,
+                 s->index, row, (double)value, s->n_file - 1);
   PetscCall(PetscFree(number));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* The selected rows of a dataset, [n_local][cols]. */
-static PetscErrorCode SelectionRead(GramH5 file, const char *name, const char *key, PetscInt cols,
-                                    const Selection *s, PetscReal *x)
+/* Those of rows [at, at + n) of a dataset that an index names, to where it names them in x. */
+static PetscErrorCode WindowRead(GramH5 file, const char *name, const char *key, PetscInt cols, PetscInt at,
+                                 PetscInt n, const Selection *s, PetscReal *x)
 {
+  PetscInt     n_read, first, leaves = 0, *to, *from;
   PetscReal   *read;
+  PetscLayout  layout;
+  PetscSF      sf;
   MPI_Datatype type;
 
   PetscFunctionBegin;
-  if (!s->sf) {
+  PetscCall(Split(s->comm, n, &n_read, &first));
+  PetscCall(PetscMalloc1((size_t)n_read * (size_t)cols, &read));
+  PetscCall(GramH5ReadRows(file, name, key, at + first, n_read, read));
+  PetscCall(PetscMalloc2(s->n_local, &to, s->n_local, &from));
+  for (PetscInt i = 0; i < s->n_local; i++) {
+    if (s->row[i] < at || s->row[i] >= at + n) continue;
+    to[leaves]     = i;
+    from[leaves++] = s->row[i] - at;
+  }
+  PetscCall(PetscLayoutCreateFromSizes(s->comm, n_read, n, 1, &layout));
+  PetscCall(PetscSFCreate(s->comm, &sf));
+  PetscCall(PetscSFSetGraphLayout(sf, layout, leaves, to, PETSC_COPY_VALUES, from));
+  PetscCall(PetscLayoutDestroy(&layout));
+  PetscCallMPI(MPI_Type_contiguous((int)cols, MPIU_REAL, &type));
+  PetscCallMPI(MPI_Type_commit(&type));
+  PetscCall(PetscSFBcastBegin(sf, type, read, x, MPI_REPLACE));
+  PetscCall(PetscSFBcastEnd(sf, type, read, x, MPI_REPLACE));
+  PetscCallMPI(MPI_Type_free(&type));
+  PetscCall(PetscSFDestroy(&sf));
+  PetscCall(PetscFree2(to, from));
+  PetscCall(PetscFree(read));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* The rows at hand of a dataset, [n_local][cols]. With an index the file is read from the least row to the largest. */
+static PetscErrorCode SelectionRead(GramH5 file, const char *name, const char *key, PetscInt cols,
+                                    const Selection *s, PetscReal *x)
+{
+  PetscInt span[2] = {-PETSC_MAX_INT, -1}; /* minus the least row, the largest */
+
+  PetscFunctionBegin;
+  if (!s->row) {
     PetscCall(GramH5ReadRows(file, name, key, s->first, s->n_local, x));
     PetscFunctionReturn(PETSC_SUCCESS);
   }
-  PetscCall(PetscMalloc1((size_t)s->n_read * (size_t)cols, &read));
-  PetscCall(GramH5ReadRows(file, name, key, s->first_read, s->n_read, read));
-  PetscCallMPI(MPI_Type_contiguous((int)cols, MPIU_REAL, &type));
-  PetscCallMPI(MPI_Type_commit(&type));
-  PetscCall(PetscSFBcastBegin(s->sf, type, read, x, MPI_REPLACE));
-  PetscCall(PetscSFBcastEnd(s->sf, type, read, x, MPI_REPLACE));
-  PetscCallMPI(MPI_Type_free(&type));
-  PetscCall(PetscFree(read));
+  for (PetscInt i = 0; i < s->n_local; i++) {
+    span[0] = PetscMax(span[0], -s->row[i]);
+    span[1] = PetscMax(span[1], s->row[i]);
+  }
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, span, 2, MPIU_INT, MPI_MAX, s->comm));
+  for (PetscInt at = -span[0], n; at <= span[1]; at += n) {
+    n = PetscMin(WINDOW, span[1] + 1 - at);
+    PetscCall(WindowRead(file, name, key, cols, at, n, s, x));
+  }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -111,7 +155,7 @@ static PetscErrorCode CheckFinite(MPI_Comm comm, const char *key, const char *na
   PetscFunctionBegin;
   for (PetscInt i = 0; i < s->n_local && bad < 0; i++) {
     for (PetscInt c = 0; c < cols; c++) {
-      if (PetscIsInfOrNanReal(x[GramAt(i, cols, c)])) bad = s->sf ? s->row[i] : s->first + i;
+      if (PetscIsInfOrNanReal(x[GramAt(i, cols, c)])) bad = s->row ? s->row[i] : s->first + i;
     }
   }
   PetscCall(FirstRow(comm, bad, &row));
@@ -133,7 +177,7 @@ static PetscErrorCode CheckLatitudes(const char *key, const char *name, const Se
                  key, name, d->dim_file);
   for (PetscInt i = 0; i < d->n_local && bad < 0; i++) {
     if (PetscAbsReal(d->x_file[2 * i + 1]) <= 90) continue;
-    bad      = s->sf ? s->row[i] : s->first + i;
+    bad      = s->row ? s->row[i] : s->first + i;
     latitude = d->x_file[2 * i + 1];
   }
   PetscCall(FirstRow(d->comm, bad, &row));
@@ -148,6 +192,7 @@ static PetscErrorCode CheckLatitudes(const char *key, const char *name, const Se
 /* The names a group of keys gives to a file and its datasets. */
 typedef struct {
   const char *group; /* "data" or "target" */
+  char        key_points[64];
   char        file[PETSC_MAX_PATH_LEN], points[128], values[128], gradients[128], index[128];
   PetscInt    limit;
 } Source;
@@ -163,6 +208,7 @@ static PetscErrorCode SourceFromOptions(MPI_Comm comm, const char *group, const 
   PetscCall(PetscStrncpy(s->points, "x", sizeof s->points));
   PetscCall(PetscStrncpy(s->values, values, sizeof s->values));
   PetscCall(PetscSNPrintf(prefix, sizeof prefix, "%s_", group));
+  PetscCall(PetscSNPrintf(s->key_points, sizeof s->key_points, "%s.points", group));
   PetscOptionsBegin(comm, prefix, "Rows of an HDF5 file", NULL);
   PetscCall(PetscOptionsString("-file", "HDF5 file", NULL, s->file, s->file, sizeof s->file, NULL));
   PetscCall(PetscOptionsString("-points", "Dataset of points, (n, d)", NULL, s->points, s->points,
@@ -180,13 +226,15 @@ static PetscErrorCode SourceFromOptions(MPI_Comm comm, const char *group, const 
 
 /* Rows of this rank as they stand in the file and standardised, their values, and as many again while they are read
    and sorted. */
-static PetscErrorCode CheckMemory(const GramDataset *d, const char *what)
+static PetscErrorCode CheckMemory(const GramDataset *d, PetscInt n, const char *what)
 {
   const PetscLogDouble dim = d->scaling.sphere ? 3 : d->dim_file, q = PetscMax(d->q, d->scaling.q);
+  PetscMPIInt          size;
 
   PetscFunctionBegin;
-  PetscCall(GramMemoryCheck(d->comm, d->n, 16.0 * (PetscLogDouble)d->n_local * (d->dim_file + dim + q), what,
-                            NULL, NULL, 0));
+  PetscCallMPI(MPI_Comm_size(d->comm, &size));
+  PetscCall(GramMemoryCheck(d->comm, n, 16.0 * (PetscLogDouble)n / size * (d->dim_file + dim + q), what, NULL,
+                            NULL, 0));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -207,57 +255,61 @@ static PetscErrorCode CheckGradients(GramH5 file, const Source *source, PetscInt
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* Points, and values and gradients when they are named, of the selected rows, as they stand in the file. */
-static PetscErrorCode ReadRows(const Source *source, GramDataset *d)
+/* The file, and which of its rows are used: shapes are looked at, no numbers yet. */
+static PetscErrorCode SourceOpen(const Source *source, GramDataset *d, GramH5 *file, Selection *rows)
 {
-  GramH5    file;
-  Selection rows;
-  PetscInt  ndims, n, n_values;
-  char      key_file[64], key_points[64], key_values[64];
+  PetscInt ndims, n, n_values;
+  char     key_file[64], key_values[64];
 
   PetscFunctionBegin;
   PetscCall(PetscSNPrintf(key_file, sizeof key_file, "%s.file", source->group));
-  PetscCall(PetscSNPrintf(key_points, sizeof key_points, "%s.points", source->group));
   PetscCall(PetscSNPrintf(key_values, sizeof key_values, "%s.values", source->group));
-  PetscCall(GramH5OpenRead(d->comm, source->file, key_file, &file));
-  PetscCall(GramH5GetShape(file, source->points, key_points, PETSC_FALSE, &ndims, &n, &d->dim_file));
-  GramCheckInput(n > 0 && d->dim_file > 0, d->comm, "%s: dataset '%s' of '%s' is empty", key_points,
+  PetscCall(GramH5OpenRead(d->comm, source->file, key_file, file));
+  PetscCall(GramH5GetShape(*file, source->points, source->key_points, PETSC_FALSE, &ndims, &n, &d->dim_file));
+  GramCheckInput(n > 0 && d->dim_file > 0, d->comm, "%s: dataset '%s' of '%s' is empty", source->key_points,
                  source->points, source->file);
   GramCheckInput(d->dim_file <= GRAM_MAX_DIM, d->comm,
-                 "%s: dataset '%s' has %" PetscInt_FMT " columns, more than %d", key_points, source->points,
-                 d->dim_file, GRAM_MAX_DIM);
+                 "%s: dataset '%s' has %" PetscInt_FMT " columns, more than %d", source->key_points,
+                 source->points, d->dim_file, GRAM_MAX_DIM);
   if (source->values[0]) {
-    PetscCall(GramH5GetShape(file, source->values, key_values, PETSC_FALSE, &ndims, &n_values, &d->q));
+    PetscCall(GramH5GetShape(*file, source->values, key_values, PETSC_FALSE, &ndims, &n_values, &d->q));
     GramCheckInput(n_values == n, d->comm,
                    "%s: dataset '%s' has %" PetscInt_FMT " rows, but '%s' has %" PetscInt_FMT, key_values,
                    source->values, n_values, source->points, n);
     GramCheckInput(d->q > 0, d->comm, "%s: dataset '%s' of '%s' is empty", key_values, source->values,
                    source->file);
   }
-  PetscCall(SelectionCreate(d->comm, file, source->group, source->index, source->limit, n, &rows));
-  GramCheckInput(rows.n > 0, d->comm, "%s.index: dataset '%s' is empty", source->group, source->index);
-  d->n       = rows.n;
-  d->n_local = rows.n_local;
-  if (source->gradients[0]) PetscCall(CheckGradients(file, source, n, d));
-  PetscCall(CheckMemory(d, key_points));
+  PetscCall(SelectionCreate(d->comm, *file, source->group, source->index, source->limit, n, rows));
+  if (source->gradients[0]) PetscCall(CheckGradients(*file, source, n, d));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Points, and values and gradients when they are named, of rows [at, at + n) of those used, as they stand in the file. */
+static PetscErrorCode ReadRows(const Source *source, GramH5 file, PetscInt at, PetscInt n, Selection *rows,
+                               GramDataset *d)
+{
+  char key_values[64];
+
+  PetscFunctionBegin;
+  PetscCall(SelectionMove(file, at, n, rows));
+  d->n       = n;
+  d->n_local = rows->n_local;
+  d->first   = rows->first;
   PetscCall(PetscMalloc1((size_t)d->n_local * (size_t)d->dim_file, &d->x_file));
-  PetscCall(SelectionRead(file, source->points, key_points, d->dim_file, &rows, d->x_file));
-  PetscCall(CheckFinite(d->comm, key_points, source->points, &rows, d->dim_file, d->x_file));
-  if (d->scaling.sphere) PetscCall(CheckLatitudes(key_points, source->points, &rows, d));
+  PetscCall(SelectionRead(file, source->points, source->key_points, d->dim_file, rows, d->x_file));
+  PetscCall(CheckFinite(d->comm, source->key_points, source->points, rows, d->dim_file, d->x_file));
+  if (d->scaling.sphere) PetscCall(CheckLatitudes(source->key_points, source->points, rows, d));
   if (source->values[0]) {
+    PetscCall(PetscSNPrintf(key_values, sizeof key_values, "%s.values", source->group));
     PetscCall(PetscMalloc1((size_t)d->n_local * (size_t)d->q, &d->y));
-    PetscCall(SelectionRead(file, source->values, key_values, d->q, &rows, d->y));
-    PetscCall(CheckFinite(d->comm, key_values, source->values, &rows, d->q, d->y));
+    PetscCall(SelectionRead(file, source->values, key_values, d->q, rows, d->y));
+    PetscCall(CheckFinite(d->comm, key_values, source->values, rows, d->q, d->y));
   }
   if (source->gradients[0]) {
     PetscCall(PetscMalloc1(GramAt(d->n_local, d->dim_file, 0), &d->gradients));
-    PetscCall(SelectionRead(file, source->gradients, "data.gradients", d->dim_file, &rows, d->gradients));
-    PetscCall(CheckFinite(d->comm, "data.gradients", source->gradients, &rows, d->dim_file, d->gradients));
+    PetscCall(SelectionRead(file, source->gradients, "data.gradients", d->dim_file, rows, d->gradients));
+    PetscCall(CheckFinite(d->comm, "data.gradients", source->gradients, rows, d->dim_file, d->gradients));
   }
-  PetscCall(PetscSFDestroy(&rows.sf));
-  d->first = rows.first;
-  d->row   = rows.row;
-  PetscCall(GramH5Close(&file));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -327,6 +379,8 @@ PetscErrorCode GramDatasetRead(MPI_Comm comm, GramDataset *data)
   char                     standardize[16] = "none";
   PetscInt                 choice          = -1;
   Source                   source;
+  Selection                rows;
+  GramH5                   file;
 
   PetscFunctionBegin;
   PetscCall(PetscMemzero(data, sizeof *data));
@@ -349,93 +403,175 @@ PetscErrorCode GramDatasetRead(MPI_Comm comm, GramDataset *data)
   GramCheckInput(choice >= 0, comm, "data.standardize: '%s' is none of none, points, values, both",
                  standardize);
   GramCheckInput(source.file[0], comm, "data.file: no file given");
-  PetscCall(ReadRows(&source, data));
+  PetscCall(SourceOpen(&source, data, &file, &rows));
+  PetscCall(CheckMemory(data, rows.n, source.key_points));
+  PetscCall(ReadRows(&source, file, 0, rows.n, &rows, data));
+  data->row = rows.row;
+  PetscCall(GramH5Close(&file));
   PetscCall(Standardize(data, (PetscBool)(choice & 1), (PetscBool)(choice & 2)));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* ---- targets */
+
+/* Where the rows come from: a file, or with file NULL a grid. */
+struct _p_GramTargetSource {
+  Source    names;
+  GramH5    file;
+  Selection rows;
+  PetscInt  grid[GRAM_MAX_DIM];
+  PetscReal lower[GRAM_MAX_DIM], upper[GRAM_MAX_DIM];
+};
+
 /* -target_grid [n_1, ..., n_d] on the bounding box of the data, in the file's coordinates. */
-static PetscErrorCode MakeGrid(GramDataset *t, PetscInt n, const PetscInt grid[], PetscInt n_box,
-                               const PetscReal *box)
+static PetscErrorCode GridOpen(GramTargets *t, PetscInt n, PetscInt n_box, const PetscReal *box)
 {
-  PetscReal lower[GRAM_MAX_DIM], upper[GRAM_MAX_DIM], total = 1;
-  PetscInt  first;
+  struct _p_GramTargetSource *s     = t->source;
+  MPI_Comm                    comm  = t->rows.comm;
+  PetscReal                   total = 1;
 
   PetscFunctionBegin;
-  GramCheckInput(n == t->dim_file, t->comm,
+  GramCheckInput(n == t->rows.dim_file, comm,
                  "target.grid: %" PetscInt_FMT " numbers, but the points have %" PetscInt_FMT " columns", n,
-                 t->dim_file);
+                 t->rows.dim_file);
   for (PetscInt c = 0; c < n; c++) {
-    GramCheckInput(grid[c] > 0, t->comm, "target.grid: %" PetscInt_FMT " is not > 0", grid[c]);
-    total *= (PetscReal)grid[c];
-    lower[c] = PETSC_MIN_REAL;
-    upper[c] = PETSC_MIN_REAL;
+    GramCheckInput(s->grid[c] > 0, comm, "target.grid: %" PetscInt_FMT " is not > 0", s->grid[c]);
+    total *= (PetscReal)s->grid[c];
+    s->lower[c] = PETSC_MAX_REAL;
+    s->upper[c] = PETSC_MIN_REAL;
     for (PetscInt i = 0; i < n_box; i++) {
-      lower[c] = PetscMax(lower[c], -box[GramAt(i, n, c)]);
-      upper[c] = PetscMax(upper[c], box[GramAt(i, n, c)]);
+      s->lower[c] = PetscMin(s->lower[c], box[GramAt(i, n, c)]);
+      s->upper[c] = PetscMax(s->upper[c], box[GramAt(i, n, c)]);
     }
   }
-  GramCheckInput(total < (PetscReal)PETSC_MAX_INT, t->comm, "target.grid: %.6g points are too many",
+  GramCheckInput(total < (PetscReal)PETSC_MAX_INT, comm, "target.grid: %.6g points are too many",
                  (double)total);
-  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, lower, (PetscMPIInt)n, MPIU_REAL, MPI_MAX, t->comm));
-  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, upper, (PetscMPIInt)n, MPIU_REAL, MPI_MAX, t->comm));
-  t->n    = (PetscInt)total;
-  t->grid = PETSC_TRUE;
-  PetscCall(Split(t->comm, t->n, &t->n_local, &first));
-  PetscCall(CheckMemory(t, "target.grid"));
-  PetscCall(PetscMalloc1((size_t)t->n_local * (size_t)n, &t->x_file));
-  for (PetscInt i = 0; i < t->n_local; i++) {
-    for (PetscInt c = n - 1, rest = first + i; c >= 0;
-         rest /= grid[c], c--) { /* the last coordinate runs fastest */
-      const PetscReal f = grid[c] > 1 ? (PetscReal)(rest % grid[c]) / (PetscReal)(grid[c] - 1) : 0.5;
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, s->lower, (PetscMPIInt)n, MPIU_REAL, MPI_MIN, comm));
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, s->upper, (PetscMPIInt)n, MPIU_REAL, MPI_MAX, comm));
+  t->n = (PetscInt)total;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
 
-      t->x_file[GramAt(i, n, c)] = (1 - f) * -lower[c] + f * upper[c];
+/* points [at, at + n) of the grid */
+static PetscErrorCode GridRead(const struct _p_GramTargetSource *s, PetscInt at, PetscInt n, GramDataset *d)
+{
+  PetscFunctionBegin;
+  d->n = n;
+  PetscCall(Split(d->comm, n, &d->n_local, &d->first));
+  d->first += at;
+  PetscCall(PetscMalloc1(GramAt(d->n_local, d->dim_file, 0), &d->x_file));
+  for (PetscInt i = 0; i < d->n_local; i++) {
+    for (PetscInt c = d->dim_file - 1, rest = d->first + i; c >= 0;
+         rest /= s->grid[c], c--) { /* the last coordinate runs fastest */
+      const PetscReal f = s->grid[c] > 1 ? (PetscReal)(rest % s->grid[c]) / (PetscReal)(s->grid[c] - 1) : 0.5;
+
+      d->x_file[GramAt(i, d->dim_file, c)] = (1 - f) * s->lower[c] + f * s->upper[c];
     }
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramTargetsRead(MPI_Comm comm, const GramScaling *scaling, PetscInt dim, PetscInt n_box,
-                               const PetscReal *box, GramDataset *targets)
+static PetscErrorCode FileOpen(GramTargets *t, PetscInt dim)
 {
-  PetscInt  grid[GRAM_MAX_DIM] = {0}, n = GRAM_MAX_DIM, q = scaling->q;
-  PetscBool gridded, variance = PETSC_FALSE;
-  Source    source;
+  struct _p_GramTargetSource *s = t->source;
 
   PetscFunctionBegin;
-  PetscCall(PetscMemzero(targets, sizeof *targets));
-  targets->comm     = comm;
-  targets->dim_file = dim;
-  PetscCall(SourceFromOptions(comm, "target", "", &source));
+  PetscCall(SourceOpen(&s->names, &t->rows, &s->file, &s->rows));
+  GramCheckInput(t->rows.dim_file == dim, t->rows.comm,
+                 "target.points: dataset '%s' has %" PetscInt_FMT
+                 " columns, but the model's points have %" PetscInt_FMT,
+                 s->names.points, t->rows.dim_file, dim);
+  GramCheckInput(!t->rows.q || t->rows.q == t->rows.scaling.q, t->rows.comm,
+                 "target.values: dataset '%s' has %" PetscInt_FMT
+                 " columns, but the model's values have %" PetscInt_FMT,
+                 s->names.values, t->rows.q, t->rows.scaling.q);
+  t->n = s->rows.n;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Rows at once: what they and their predictions take stays below 2^21 numbers, or 1024 rows. A variance takes a solve
+   each: there progress is to be seen. */
+static PetscInt ChunkDefault(const GramTargets *t)
+{
+  const PetscInt q = t->rows.scaling.q, dim = t->rows.scaling.dim;
+  const PetscInt numbers = 2 * dim + q * (t->gradient ? 1 + dim : 1);
+
+  return t->variance ? 2048 : PetscMax(1024, PetscMin(262144, 2097152 / numbers));
+}
+
+PetscErrorCode GramTargetsOpen(MPI_Comm comm, const GramScaling *scaling, PetscInt dim, PetscInt n_box,
+                               const PetscReal *box, GramTargets *t)
+{
+  PetscInt  n = GRAM_MAX_DIM;
+  PetscBool gridded, chunked;
+  Source   *names;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMemzero(t, sizeof *t));
+  PetscCall(PetscNew(&t->source));
+  names            = &t->source->names;
+  t->rows.comm     = comm;
+  t->rows.dim_file = dim;
+  PetscCall(SourceFromOptions(comm, "target", "", names));
   PetscOptionsBegin(comm, "target_", "Where to predict", NULL);
-  PetscCall(PetscOptionsIntArray("-grid", "Points per coordinate on the bounding box of the data", NULL, grid,
-                                 &n, &gridded));
-  PetscCall(PetscOptionsBool("-gradient", "Gradient of the mean", NULL, targets->gradient, &targets->gradient,
-                             NULL));
-  PetscCall(PetscOptionsBool("-variance", "Variance of the prediction", NULL, variance, &variance, NULL));
+  PetscCall(PetscOptionsIntArray("-grid", "Points per coordinate on the bounding box of the data", NULL,
+                                 t->source->grid, &n, &gridded));
+  PetscCall(PetscOptionsBool("-gradient", "Gradient of the mean", NULL, t->gradient, &t->gradient, NULL));
+  PetscCall(
+      PetscOptionsBool("-variance", "Variance of the prediction", NULL, t->variance, &t->variance, NULL));
+  PetscCall(
+      PetscOptionsInt("-chunk", "Targets at once, over all ranks", NULL, t->chunk, &t->chunk, &chunked));
   PetscOptionsEnd();
-  GramCheckInput(!targets->gradient || !scaling->sphere, comm, "target.gradient: not with data.sphere");
-  GramCheckInput(!variance, comm, "target.variance: variances are not available in this version");
-  GramCheckInput(!gridded || !source.file[0], comm,
+  GramCheckInput(!t->gradient || !scaling->sphere, comm, "target.gradient: not with data.sphere");
+  GramCheckInput(!chunked || t->chunk > 0, comm, "target.chunk: %" PetscInt_FMT " is not > 0", t->chunk);
+  GramCheckInput(!gridded || !names->file[0], comm,
                  "target.grid: give either target.grid or target.file, not both");
-  GramCheckInput(source.file[0] || !source.values[0], comm, "target.values: needs a target.file");
-  GramCheckInput(source.file[0] || !source.index[0], comm, "target.index: needs a target.file");
-  PetscCall(GramScalingCopy(scaling, &targets->scaling));
-  if (gridded) PetscCall(MakeGrid(targets, n, grid, n_box, box));
-  else if (source.file[0]) {
-    PetscCall(ReadRows(&source, targets));
-    GramCheckInput(targets->dim_file == dim, comm,
-                   "target.points: dataset '%s' has %" PetscInt_FMT
-                   " columns, but the model's points have %" PetscInt_FMT,
-                   source.points, targets->dim_file, dim);
-    GramCheckInput(!targets->y || targets->q == q, comm,
-                   "target.values: dataset '%s' has %" PetscInt_FMT
-                   " columns, but the model's values have %" PetscInt_FMT,
-                   source.values, targets->q, q);
-  } else PetscFunctionReturn(PETSC_SUCCESS);
-  targets->dim = scaling->dim;
-  PetscCall(PetscMalloc1((size_t)targets->n_local * (size_t)targets->dim, &targets->x));
-  PetscCall(GramScalingApply(scaling, targets->n_local, targets->dim_file, targets->x_file, targets->x));
+  GramCheckInput(names->file[0] || !names->values[0], comm, "target.values: needs a target.file");
+  GramCheckInput(names->file[0] || !names->index[0], comm, "target.index: needs a target.file");
+  if (!gridded && !names->file[0]) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramScalingCopy(scaling, &t->rows.scaling));
+  if (gridded) PetscCall(GridOpen(t, n, n_box, box));
+  else PetscCall(FileOpen(t, dim));
+  if (!chunked) t->chunk = ChunkDefault(t);
+  t->chunk = PetscMin(t->chunk, t->n);
+  PetscCall(CheckMemory(&t->rows, t->chunk, gridded ? "target.grid" : names->key_points));
+  for (PetscInt at = 0; at < t->n && !gridded; at += t->chunk) PetscCall(GramTargetsRead(t, at));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode RowsClear(GramDataset *d)
+{
+  PetscFunctionBegin;
+  PetscCall(PetscFree(d->row));
+  PetscCall(PetscFree(d->x_file));
+  PetscCall(PetscFree(d->x));
+  PetscCall(PetscFree(d->y));
+  PetscCall(PetscFree(d->gradients));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramTargetsRead(GramTargets *t, PetscInt at)
+{
+  const PetscInt n = PetscMin(t->chunk, t->n - at);
+  GramDataset   *d = &t->rows;
+
+  PetscFunctionBegin;
+  PetscCall(RowsClear(d));
+  if (t->source->file) PetscCall(ReadRows(&t->source->names, t->source->file, at, n, &t->source->rows, d));
+  else PetscCall(GridRead(t->source, at, n, d));
+  d->dim = d->scaling.dim;
+  PetscCall(PetscMalloc1(GramAt(d->n_local, d->dim, 0), &d->x));
+  PetscCall(GramScalingApply(&d->scaling, d->n_local, d->dim_file, d->x_file, d->x));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramTargetsClose(GramTargets *t)
+{
+  PetscFunctionBegin;
+  if (t->source->file) PetscCall(GramH5Close(&t->source->file));
+  PetscCall(PetscFree(t->source->rows.row));
+  PetscCall(PetscFree(t->source));
+  PetscCall(GramDatasetClear(&t->rows));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -452,11 +588,7 @@ PetscErrorCode GramDatasetGetFileRow(const GramDataset *d, PetscInt i, PetscInt 
 PetscErrorCode GramDatasetClear(GramDataset *d)
 {
   PetscFunctionBegin;
-  PetscCall(PetscFree(d->row));
-  PetscCall(PetscFree(d->x_file));
-  PetscCall(PetscFree(d->x));
-  PetscCall(PetscFree(d->y));
-  PetscCall(PetscFree(d->gradients));
+  PetscCall(RowsClear(d));
   PetscCall(GramScalingClear(&d->scaling));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -18,8 +18,8 @@ typedef struct {
 /* Rows of a file, spread evenly over the ranks in input order. */
 typedef struct {
   MPI_Comm  comm;
-  PetscInt  n, n_local;       /* rows in all, rows of this rank */
-  PetscInt  first;            /* this rank's first row */
+  PetscInt  n, n_local;       /* rows of all ranks, of this one */
+  PetscInt  first;            /* this rank's first row; of targets, among all of them */
   PetscInt *row;              /* [n_local] rows of the file with -data_index; NULL: first, first + 1, ... */
   PetscInt  dim_file, dim, q; /* columns of x in the file; coordinates (3 on the sphere); columns of y or 0 */
   PetscReal *x_file;          /* [n_local][dim_file] as they stand in the file */
@@ -27,9 +27,7 @@ typedef struct {
   PetscReal *y; /* [n_local][q]: of data standardised, of targets as in the file; NULL without */
   PetscReal
       *gradients; /* [n_local][dim] of data with -data_gradients, standardised as y and x are; else NULL */
-  GramScaling scaling;  /* of data: what standardised it; of targets: that of their data */
-  PetscBool   grid;     /* targets made by -target_grid */
-  PetscBool   gradient; /* of the mean is wanted at targets */
+  GramScaling scaling; /* of data: what standardised it; of targets: that of their data */
 } GramDataset;
 
 /**
@@ -43,18 +41,35 @@ typedef struct {
 **/
 PetscErrorCode GramDatasetRead(MPI_Comm comm, GramDataset *data);
 
-/**
-  GramTargetsRead - Where to predict: -target_file (with -target_points, -target_values, -target_index,
-  -target_limit), or -target_grid on the bounding box of box; and -target_gradient.
+/* Where to predict: any number of rows, of which a chunk is at hand. */
+typedef struct {
+  GramDataset rows; /* the chunk that GramTargetsRead() read last, x, x_file, and y where values are known */
+  PetscInt    n,
+      chunk; /* targets in all, 0: none are asked for; at most so many at once, on all ranks together */
+  PetscBool                   gradient, variance; /* are wanted beside the mean */
+  struct _p_GramTargetSource *source;             /* the file or the grid */
+} GramTargets;
 
-  Collective. n = 0 when neither is asked for. Grid points run with the first coordinate slowest.
+/**
+  GramTargetsOpen - -target_file (with -target_points, -target_values, -target_index, -target_limit), or -target_grid on
+  the bounding box of box; -target_gradient, -target_variance, -target_chunk.
+
+  Collective on comm. A file is read through once, so that what is wrong in it is known before any work. Grid points run with
+  the first coordinate slowest.
 
   @param[in]  scaling how the model's data were scaled; copied
   @param[in]  dim     coordinates of the model's files; targets must have as many
   @param[in]  n_box, box  [n_box][dim] points of the model on this rank, for the grid's bounding box
+  @param[out] targets close with GramTargetsClose()
+
+  Errors: those of GramDatasetRead(), of target keys.
 **/
-PetscErrorCode GramTargetsRead(MPI_Comm comm, const GramScaling *scaling, PetscInt dim, PetscInt n_box,
-                               const PetscReal *box, GramDataset *targets);
+PetscErrorCode GramTargetsOpen(MPI_Comm comm, const GramScaling *scaling, PetscInt dim, PetscInt n_box,
+                               const PetscReal *box, GramTargets *targets);
+
+/* Rows [at, at + chunk) of the targets, those there are, to targets->rows. Collective. */
+PetscErrorCode GramTargetsRead(GramTargets *targets, PetscInt at);
+PetscErrorCode GramTargetsClose(GramTargets *targets);
 
 /* Collective. The row of the file that input row i, of any rank, came from. */
 PetscErrorCode GramDatasetGetFileRow(const GramDataset *data, PetscInt i, PetscInt *row);

@@ -124,8 +124,21 @@ PetscErrorCode GramH5OpenRead(MPI_Comm comm, const char *path, const char *key, 
 }
 
 static PetscBool lost; /* a file that HDF5 still holds open, and must not touch again */
+static char      unfinished[PETSC_MAX_PATH_LEN + 8]; /* the temporary name of a file that is being written */
 
 PetscBool GramH5IsLost(void) { return lost; }
+
+PetscErrorCode GramH5GiveUp(MPI_Comm comm)
+{
+  PetscMPIInt rank;
+
+  PetscFunctionBegin;
+  if (!unfinished[0]) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  if (rank == 0) (void)unlink(unfinished);
+  lost = PETSC_TRUE;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
 
 /* What HDF5 adds to the data of a file of ours: tens of kilobytes. */
 #define METADATA_BYTES 65536.0
@@ -229,6 +242,7 @@ PetscErrorCode GramH5Create(MPI_Comm comm, const char *path, const char *key, Pe
   (void)H5Pclose(access);
   PetscCall(AnyRank(comm, (PetscBool)((*file)->file < 0), &failed));
   GramCheckResource(!failed, comm, "%s: cannot write '%s' from every rank", key, (*file)->partial);
+  PetscCall(PetscStrncpy(unfinished, (*file)->partial, sizeof unfinished));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -287,6 +301,7 @@ PetscErrorCode GramH5Close(GramH5 *file)
   PetscCall(HasChanged(f, &changed));
   if (f->watched >= 0) (void)close(f->watched);
   PetscCall(Finish(f));
+  if (f->writing) unfinished[0] = '\0';
   if (f->writing && rank == 0) {
     if (!f->failed) error = Publish(f->partial, f->path, f->old);
     if (f->failed || error) (void)unlink(f->partial);
@@ -508,13 +523,25 @@ PetscErrorCode GramH5ReadString(GramH5 f, const char *group, const char *name, c
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode Write(GramH5 f, const char *name, PetscInt ndims, PetscInt n, PetscInt a, PetscInt b,
-                            const PetscReal *x)
+static hid_t Create(GramH5 f, const char *name, PetscInt ndims, PetscInt rows, PetscInt a, PetscInt b)
 {
-  hsize_t     dims[3] = {0, (hsize_t)a, (hsize_t)b};
+  const hsize_t dims[3] = {(hsize_t)rows, (hsize_t)a, (hsize_t)b};
+  hid_t         links   = H5Pcreate(H5P_LINK_CREATE), space, set;
+
+  (void)H5Pset_create_intermediate_group(links, 1);
+  space = ndims ? H5Screate_simple((int)ndims, dims, NULL) : H5Screate(H5S_SCALAR);
+  set   = H5Dcreate2(f->file, name, H5T_IEEE_F64LE, space, links, H5P_DEFAULT, H5P_DEFAULT);
+  (void)H5Sclose(space);
+  (void)H5Pclose(links);
+  return set;
+}
+
+PetscErrorCode GramH5WriteRows(GramH5 f, const char *name, PetscInt ndims, PetscInt n, PetscInt cols,
+                               const PetscReal *x)
+{
   PetscInt    rows, first = 0;
   PetscMPIInt rank;
-  hid_t       space, links, set;
+  hid_t       set;
   herr_t      error = 0;
 
   PetscFunctionBegin;
@@ -524,37 +551,47 @@ static PetscErrorCode Write(GramH5 f, const char *name, PetscInt ndims, PetscInt
   PetscCallMPI(MPI_Allreduce(&n, &rows, 1, MPIU_INT, MPI_SUM, f->comm));
   PetscCallMPI(MPI_Exscan(&n, &first, 1, MPIU_INT, MPI_SUM, f->comm));
   if (rank == 0) first = 0;
-  dims[0] = (hsize_t)rows;
-  links   = H5Pcreate(H5P_LINK_CREATE);
-  (void)H5Pset_create_intermediate_group(links, 1);
-  space = ndims ? H5Screate_simple((int)ndims, dims, NULL) : H5Screate(H5S_SCALAR);
-  set   = H5Dcreate2(f->file, name, H5T_IEEE_F64LE, space, links, H5P_DEFAULT, H5P_DEFAULT);
+  set = Create(f, name, ndims, rows, cols, 1);
   if (set < 0) error = -1;
   else if (!ndims && rank == 0) error = H5Dwrite(set, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, x);
   else if (ndims && rows > 0) { /* HDF5 1.10 fails to write nothing at all */
-    error =
-        Transfer(set, PETSC_TRUE, ndims, (hsize_t)first, (hsize_t)n, (hsize_t)a, (hsize_t)b, (PetscReal *)x);
+    error = Transfer(set, PETSC_TRUE, ndims, (hsize_t)first, (hsize_t)n, (hsize_t)cols, 1, (PetscReal *)x);
   }
   if (set >= 0 && H5Dclose(set) < 0) error = -1;
-  (void)H5Sclose(space);
-  (void)H5Pclose(links);
   PetscCall(AnyRank(f->comm, (PetscBool)(error < 0), &f->failed));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramH5WriteRows(GramH5 f, const char *name, PetscInt ndims, PetscInt n, PetscInt cols,
-                               const PetscReal *x)
+PetscErrorCode GramH5CreateRows(GramH5 f, const char *name, PetscInt ndims, PetscInt rows, PetscInt a,
+                                PetscInt b)
 {
+  hid_t set;
+
   PetscFunctionBegin;
-  PetscCall(Write(f, name, ndims, n, cols, 1, x));
+  if (f->failed) PetscFunctionReturn(PETSC_SUCCESS);
+  set = Create(f, name, ndims, rows, a, b);
+  PetscCall(AnyRank(f->comm, (PetscBool)(set < 0 || H5Dclose(set) < 0), &f->failed));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramH5WriteBlocks(GramH5 f, const char *name, PetscInt n, PetscInt a, PetscInt b,
-                                 const PetscReal *x)
+PetscErrorCode GramH5WriteAt(GramH5 f, const char *name, PetscInt first, PetscInt n, const PetscReal *x)
 {
+  hsize_t dims[3] = {0, 1, 1};
+  int     ndims;
+  hid_t   set, space;
+  herr_t  error = -1;
+
   PetscFunctionBegin;
-  PetscCall(Write(f, name, 3, n, a, b, x));
+  if (f->failed) PetscFunctionReturn(PETSC_SUCCESS);
+  set = H5Dopen2(f->file, name, H5P_DEFAULT);
+  if (set >= 0) {
+    space = H5Dget_space(set);
+    ndims = H5Sget_simple_extent_dims(space, dims, NULL);
+    (void)H5Sclose(space);
+    error = Transfer(set, PETSC_TRUE, ndims, (hsize_t)first, (hsize_t)n, dims[1], dims[2], (PetscReal *)x);
+    if (H5Dclose(set) < 0) error = -1;
+  }
+  PetscCall(AnyRank(f->comm, (PetscBool)(error < 0), &f->failed));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

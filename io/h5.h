@@ -48,6 +48,9 @@ PetscErrorCode GramH5KeepOld(GramH5 file, const char *old);
    hang or crash. Leave with _exit() then. Not collective; the same on all ranks. */
 PetscBool GramH5IsLost(void);
 
+/* After an error between GramH5Create() and GramH5Close(): removes the temporary file, and GramH5IsLost(). Collective. */
+PetscErrorCode GramH5GiveUp(MPI_Comm comm);
+
 /* Collective. For a file being written: all or nothing. */
 PetscErrorCode GramH5Close(GramH5 *file);
 
@@ -95,13 +98,21 @@ PetscErrorCode GramH5ReadString(GramH5 file, const char *group, const char *name
   @param[in] ndims 0: one number (of the first rank), 1: [rows], 2: [rows][cols]
   @param[in] n     rows of this rank
   @param[in] x     [n][cols]
-
-  GramH5WriteBlocks is the same with rows of [a][b] numbers, a dataset of 3 dimensions.
 **/
 PetscErrorCode GramH5WriteRows(GramH5 file, const char *name, PetscInt ndims, PetscInt n, PetscInt cols,
                                const PetscReal *x);
-PetscErrorCode GramH5WriteBlocks(GramH5 file, const char *name, PetscInt n, PetscInt a, PetscInt b,
-                                 const PetscReal *x);
+
+/**
+  GramH5CreateRows, GramH5WriteAt - A dataset of rows in all, and then some of its rows at a time.
+
+  Collective; each rank its own rows [first, first + n), n may be 0 but on all ranks.
+
+  @param[in] ndims 1: [rows], 2: [rows][a], 3: [rows][a][b]
+  @param[in] x     [n][a][b]
+**/
+PetscErrorCode GramH5CreateRows(GramH5 file, const char *name, PetscInt ndims, PetscInt rows, PetscInt a,
+                                PetscInt b);
+PetscErrorCode GramH5WriteAt(GramH5 file, const char *name, PetscInt first, PetscInt n, const PetscReal *x);
 
 /* Collective; the same values on every rank. n = 0 writes a scalar. Groups are created. */
 PetscErrorCode GramH5WriteReals(GramH5 file, const char *group, const char *name, PetscInt n,

@@ -204,7 +204,7 @@ static PetscErrorCode TailRead(GramH5 file, GramModel *m)
 
 PetscErrorCode GramModelRead(MPI_Comm comm, GramModel *model)
 {
-  char        path[PETSC_MAX_PATH_LEN] = "";
+  char        path[PETSC_MAX_PATH_LEN] = "", reason[64] = "";
   PetscInt    ndims, n, first, one = 1;
   PetscReal   converged = 1;
   PetscBool   known;
@@ -236,8 +236,11 @@ PetscErrorCode GramModelRead(MPI_Comm comm, GramModel *model)
   PetscCall(CoefficientsRead(file, first, model));
   PetscCall(TailRead(file, model));
   PetscCall(GramH5Exists(file, "run@converged", &known));
-  if (known) PetscCall(GramH5ReadAttribute(file, "run", "converged", &one, &converged));
-  if (converged == 0)
+  if (known) {
+    PetscCall(GramH5ReadAttribute(file, "run", "converged", &one, &converged));
+    PetscCall(GramH5ReadString(file, "run", "reason", reason, sizeof reason));
+  }
+  if (converged == 0 && strcmp(reason, GRAM_REASON_VARIANCE) != 0)
     PetscCall(PetscFPrintf(comm, stderr,
                            "gramarye: warning: model.file: the solve of '%s' did not converge\n", path));
   PetscCall(GramH5Close(&file));
@@ -353,42 +356,64 @@ PetscErrorCode GramLooWrite(GramH5 file, const GramModel *m, const GramLoo *loo,
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramPredictionWrite(GramH5 file, const GramDataset *t, const PetscReal *mean,
-                                   const PetscReal *gradient, PetscReal *rmse, PetscReal *mae)
+PetscErrorCode GramPredictionCreate(GramH5 file, const GramTargets *t)
 {
-  const PetscInt q = t->scaling.q;
-  PetscReal     *sum, *root, *absolute; /* [2 q] squares and magnitudes of the errors */
+  const GramDataset *d = &t->rows;
+  const PetscInt     q = d->scaling.q, dim = d->scaling.dim;
+
+  PetscFunctionBegin;
+  PetscCall(GramH5CreateRows(file, "target/x", 2, t->n, d->dim_file, 1));
+  PetscCall(GramH5CreateRows(file, "target/mean", 2, t->n, q, 1));
+  if (t->gradient) PetscCall(GramH5CreateRows(file, "target/gradient", q == 1 ? 2 : 3, t->n, dim, q));
+  if (t->variance) PetscCall(GramH5CreateRows(file, "target/variance", q == 1 ? 1 : 2, t->n, q, 1));
+  if (d->q) PetscCall(GramH5CreateRows(file, "target/values", 2, t->n, q, 1));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPredictionWrite(GramH5 file, const GramTargets *t, const PetscReal *mean,
+                                   const PetscReal *gradient, const PetscReal *variance, PetscReal sums[])
+{
+  const GramDataset *d = &t->rows;
+  const PetscInt     q = d->scaling.q;
+
+  PetscFunctionBegin;
+  PetscCall(GramH5WriteAt(file, "target/x", d->first, d->n_local, d->x_file));
+  PetscCall(GramH5WriteAt(file, "target/mean", d->first, d->n_local, mean));
+  if (gradient) PetscCall(GramH5WriteAt(file, "target/gradient", d->first, d->n_local, gradient));
+  if (variance) PetscCall(GramH5WriteAt(file, "target/variance", d->first, d->n_local, variance));
+  if (!d->q) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramH5WriteAt(file, "target/values", d->first, d->n_local, d->y));
+  for (PetscInt i = 0; i < d->n_local; i++) {
+    for (PetscInt r = 0; r < q; r++) {
+      const PetscReal e = mean[GramAt(i, q, r)] - d->y[GramAt(i, q, r)];
+
+      sums[r] += e * e;
+      sums[q + r] += PetscAbsReal(e);
+    }
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPredictionErrors(GramH5 file, const GramTargets *t, PetscReal sums[], PetscReal *rmse,
+                                    PetscReal *mae)
+{
+  const PetscInt q    = t->rows.scaling.q;
+  MPI_Comm       comm = t->rows.comm;
 
   PetscFunctionBegin;
   *rmse = *mae = NAN;
-  PetscCall(GramH5WriteRows(file, "target/x", 2, t->n_local, t->dim_file, t->x_file));
-  PetscCall(GramH5WriteRows(file, "target/mean", 2, t->n_local, q, mean));
-  if (gradient && q == 1)
-    PetscCall(GramH5WriteRows(file, "target/gradient", 2, t->n_local, t->dim, gradient));
-  else if (gradient) PetscCall(GramH5WriteBlocks(file, "target/gradient", t->n_local, t->dim, q, gradient));
-  if (t->q == 0) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(PetscCalloc3(2 * q, &sum, q, &root, q, &absolute));
-  for (PetscInt i = 0; i < t->n_local; i++) {
-    for (PetscInt r = 0; r < q; r++) {
-      const PetscReal e = mean[GramAt(i, q, r)] - t->y[GramAt(i, q, r)];
-
-      sum[r] += e * e;
-      sum[q + r] += PetscAbsReal(e);
-    }
-  }
-  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, sum, (PetscMPIInt)(2 * q), MPIU_REAL, MPI_SUM, t->comm));
+  if (!t->rows.q) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, sums, (PetscMPIInt)(2 * q), MPIU_REAL, MPI_SUM, comm));
   *rmse = *mae = 0;
   for (PetscInt r = 0; r < q; r++) {
-    root[r]     = PetscSqrtReal(sum[r] / (PetscReal)t->n);
-    absolute[r] = sum[q + r] / (PetscReal)t->n;
-    *rmse += root[r] * root[r] / (PetscReal)q;
-    *mae += absolute[r] / (PetscReal)q;
+    *rmse += sums[r] / ((PetscReal)t->n * (PetscReal)q);
+    sums[r] = PetscSqrtReal(sums[r] / (PetscReal)t->n);
+    sums[q + r] /= (PetscReal)t->n;
+    *mae += sums[q + r] / (PetscReal)q;
   }
   *rmse = PetscSqrtReal(*rmse);
-  PetscCall(GramH5WriteRows(file, "target/values", 2, t->n_local, q, t->y));
-  PetscCall(SmallWrite(file, t->comm, "target/rmse", q, root));
-  PetscCall(SmallWrite(file, t->comm, "target/mae", q, absolute));
-  PetscCall(PetscFree3(sum, root, absolute));
+  PetscCall(SmallWrite(file, comm, "target/rmse", q, sums));
+  PetscCall(SmallWrite(file, comm, "target/mae", q, sums + q));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -428,6 +453,8 @@ PetscErrorCode GramRunWrite(GramH5 file, MPI_Comm comm, const GramRun *run)
     PetscCall(GramH5WriteReals(file, "run", "predicted_memory_bytes", 0, &run->predicted_memory_bytes));
   if (run->settled_memory_bytes > 0)
     PetscCall(GramH5WriteReals(file, "run", "settled_memory_bytes", 0, &run->settled_memory_bytes));
+  if (run->variance_missed >= 0)
+    PetscCall(GramH5WriteInt(file, "run", "variance_missed", run->variance_missed));
   if (!PetscIsNanReal(run->eigenvalue_min)) {
     PetscCall(GramH5WriteReals(file, "run", "eigenvalue_min", 0, &run->eigenvalue_min));
     PetscCall(GramH5WriteReals(file, "run", "eigenvalue_max", 0, &run->eigenvalue_max));
@@ -439,13 +466,15 @@ PetscErrorCode GramRunWrite(GramH5 file, MPI_Comm comm, const GramRun *run)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscLogDouble GramResultBytes(const GramModel *m, const GramDataset *t, const GramRun *run)
+PetscLogDouble GramResultBytes(const GramModel *m, const GramTargets *t, const GramRun *run)
 {
+  const PetscInt q       = t->rows.scaling.q;
   PetscLogDouble numbers = (PetscLogDouble)run->n_history;
 
   if (m)
     numbers += (PetscLogDouble)m->n * (PetscLogDouble)(m->dim_file + GramKernelNumbers(&m->kernel) * m->q);
-  numbers += (PetscLogDouble)t->n * (PetscLogDouble)(t->dim_file + 2 * t->scaling.q);
-  if (t->gradient) numbers += (PetscLogDouble)t->n * (PetscLogDouble)(t->dim * t->scaling.q);
+  numbers += (PetscLogDouble)t->n * (PetscLogDouble)(t->rows.dim_file + q + t->rows.q);
+  if (t->gradient) numbers += (PetscLogDouble)t->n * (PetscLogDouble)(t->rows.scaling.dim * q);
+  if (t->variance) numbers += (PetscLogDouble)t->n * (PetscLogDouble)q;
   return 8 * numbers;
 }

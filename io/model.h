@@ -23,6 +23,9 @@ typedef struct {
   PetscReal *tail; /* [n_tail][q] on every rank */
 } GramModel;
 
+/* reason of a run that is not converged for its variances alone: its model is good. */
+#define GRAM_REASON_VARIANCE "variance"
+
 /* How a result came about: group "run". */
 typedef struct {
   const char    *verb, *version, *git, *options, *backend, *precision, *method, *reason, *pc;
@@ -41,6 +44,7 @@ typedef struct {
   PetscReal      pc_alpha;              /* in its M; 0: not written */
   PetscInt       numerical_rank;        /* of K, where lrv has met it; else -1 */
   PetscReal      eigenvalue_min, eigenvalue_max; /* of M^-1 A; NaN: not written */
+  PetscInt       variance_missed; /* variances that are not good to their tolerance; -1: not written */
 } GramRun;
 
 /**
@@ -68,17 +72,23 @@ PetscErrorCode GramModelClear(GramModel *model);
 PetscErrorCode GramModelWrite(GramH5 file, const GramModel *model);
 
 /**
-  GramPredictionWrite - Datasets target/x, target/mean, target/gradient where there is one, and, when values are known,
-  target/values, target/rmse, target/mae.
+  GramPredictionCreate - Datasets for all targets: target/x, target/mean, and where they are asked for or known target/gradient,
+  target/variance, target/values.
 
-  Collective.
+  Collective. GramPredictionWrite() fills in the rows of the chunk at hand; GramPredictionErrors() adds target/rmse and
+  target/mae in the end.
 
-  @param[in]  mean [n_local][q] in original units, rows as in targets
-  @param[in]  gradient [n_local][dim][q] likewise, or NULL
-  @param[out] rmse, mae  over all columns; NaN without values
+  @param[in]     mean     [n_local][q] in original units, rows as in targets
+  @param[in]     gradient [n_local][dim][q] likewise, or NULL
+  @param[in]     variance [n_local][q] likewise, or NULL
+  @param[in,out] sums     [2 q] zero before the first chunk: squares and magnitudes of this rank's errors
+  @param[out]    rmse, mae  over all columns; NaN without values
 **/
-PetscErrorCode GramPredictionWrite(GramH5 file, const GramDataset *targets, const PetscReal *mean,
-                                   const PetscReal *gradient, PetscReal *rmse, PetscReal *mae);
+PetscErrorCode GramPredictionCreate(GramH5 file, const GramTargets *targets);
+PetscErrorCode GramPredictionWrite(GramH5 file, const GramTargets *targets, const PetscReal *mean,
+                                   const PetscReal *gradient, const PetscReal *variance, PetscReal sums[]);
+PetscErrorCode GramPredictionErrors(GramH5 file, const GramTargets *targets, PetscReal sums[],
+                                    PetscReal *rmse, PetscReal *mae);
 
 /* Leave-one-out residuals in original units, rows in input order; error and block may be NULL. */
 typedef struct {
@@ -92,7 +102,7 @@ PetscErrorCode GramLooWrite(GramH5 file, const GramModel *model, const GramLoo *
                             PetscReal *block_rms);
 
 /* About the bytes of a result file: a model of n points (0: none) with targets. Not collective. */
-PetscLogDouble GramResultBytes(const GramModel *model, const GramDataset *targets, const GramRun *run);
+PetscLogDouble GramResultBytes(const GramModel *model, const GramTargets *targets, const GramRun *run);
 
 /* Group run and dataset history/residual. Collective. */
 PetscErrorCode GramRunWrite(GramH5 file, MPI_Comm comm, const GramRun *run);

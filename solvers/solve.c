@@ -164,25 +164,28 @@ static PetscErrorCode MethodFromOptions(MPI_Comm comm, PetscInt n, GramSolveMeth
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* bytes a rank needs to predict at m targets from n points: all points, panels and its share of rows */
+/* bytes a rank needs to predict at m targets from n points: all points, panels and its share of rows; q columns of
+   the points */
 static PetscLogDouble PredictBytes(PetscInt n, PetscInt m, PetscInt dim, PetscInt q, PetscMPIInt ranks)
 {
   return 8.0 * ((PetscLogDouble)n * (2.5 * dim + PetscMin(q, GRAM_PANEL)) +
                 ((PetscLogDouble)n + (PetscLogDouble)m) * (6.0 * dim + 4.0 * q) / ranks);
 }
 
-PetscErrorCode GramPredictEstimate(MPI_Comm comm, GramBackend backend, PetscInt n, PetscInt m, PetscInt dim,
-                                   PetscInt q)
+PetscErrorCode GramPredictEstimate(MPI_Comm comm, GramBackend backend, const GramKernel *kernel, PetscInt n,
+                                   PetscInt m, PetscInt q)
 {
+  const PetscInt dim = kernel->dim;
   PetscMPIInt    ranks;
   PetscLogDouble need, have;
   const char    *device;
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_size(comm, &ranks));
-  PetscCall(GramMemoryCheck(
-      comm, n, PredictBytes(n, m, dim, q, ranks) + GramBackendHostBytes(backend, n + m / ranks, dim, q),
-      "predict", NULL, NULL, 0));
+  PetscCall(GramMemoryCheck(comm, n,
+                            PredictBytes(n, m, dim, q * GramKernelNumbers(kernel), ranks) +
+                                GramBackendHostBytes(backend, n + m / ranks, dim, q),
+                            "predict", NULL, NULL, 0));
   PetscCall(GramBackendGetInfo(backend, NULL, &device, NULL));
   PetscCall(GramCrossDeviceBytes(comm, backend, m, n, dim, q, &need, &have));
   PetscCall(GramMemoryCheckDevice(comm, need, have, device));
@@ -210,10 +213,11 @@ static PetscErrorCode KrylovBytes(MPI_Comm comm, const GramKernel *kernel, Petsc
 }
 
 PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramKernel *kernel, PetscInt n,
-                                 PetscInt m, PetscInt q, PetscLogDouble *peak, PetscLogDouble *pc,
-                                 char line[], size_t size)
+                                 PetscInt m, PetscInt q, PetscBool variance, PetscLogDouble *peak,
+                                 PetscLogDouble *pc, char line[], size_t size)
 {
   const PetscInt  dim = kernel->dim, numbers = GramKernelNumbers(kernel);
+  const PetscInt  columns = variance ? PetscMax(q + 1, GRAM_PANEL) : q + 1; /* of products */
   GramSolveMethod method;
   GramSchedule    schedule;
   PetscMPIInt     ranks;
@@ -228,23 +232,27 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramK
   PetscCall(GramScheduleFromOptions(comm, &schedule));
   PetscCall(GramBackendGetInfo(backend, NULL, &device, &precision));
   matrices = schedule.tolerance > 0 || precision != GRAM_DOUBLE ? 2 : 1;
-  /* on every rank: the matrix with panels for q + 1 columns (GRAM_PANEL at most), and the true one where that is
-     another; spread: points, the sort, values, coefficients and work vectors; on every rank the rows of a tail */
-  bytes = matrices * (GramScheduleBytes(&schedule, kernel, n, q + 1) +
-                      GramBackendHostBytes(backend, n, dim, (q + 1) * numbers)) +
+  /* on every rank: the matrix with panels for the columns (GRAM_PANEL at most), and the true one where that is
+     another; spread: points, the sort, values, coefficients and work vectors; on every rank the rows of a tail, and of
+     variances the targets */
+  bytes = matrices * (GramScheduleBytes(&schedule, kernel, n, columns) +
+                      GramBackendHostBytes(backend, n, dim, columns * numbers)) +
           8.0 * (PetscLogDouble)n * (8.0 * dim + 8.0 * q * numbers + 8.0) / ranks +
           16.0 * GramPolynomialSize(kernel->tail_degree, dim) * (PetscLogDouble)n * numbers;
   if (m)
     bytes += PredictBytes(n, m, dim, q * numbers, ranks) +
              GramBackendHostBytes(backend, n + m / ranks, dim, q * numbers);
+  if (variance) bytes += 8.0 * (PetscLogDouble)m * 4 * dim;
+  if (variance && method == GRAM_SOLVE_DIRECT)
+    bytes += 8.0 * PetscMin(m, GRAM_INVERSE_COLUMNS) * (PetscLogDouble)n * numbers * (1 + 4.0 / ranks);
   if (method == GRAM_SOLVE_DIRECT) bytes += DirectBytes(n * numbers, ranks);
-  else PetscCall(KrylovBytes(comm, kernel, n, q, &krylov, &lrv));
+  else PetscCall(KrylovBytes(comm, kernel, n, variance ? columns : q, &krylov, &lrv));
   bytes += krylov + lrv;
   PetscCall(GramMemoryCheck(comm, n, bytes, method == GRAM_SOLVE_DIRECT ? "direct" : "iterative", peak, line,
                             size));
   if (pc) PetscCallMPI(MPI_Allreduce(&lrv, pc, 1, MPI_DOUBLE, MPI_SUM, comm));
   if (m) PetscCall(GramCrossDeviceBytes(comm, backend, m, n, dim, q, &predict, &have));
-  PetscCall(GramScheduleDeviceBytes(&schedule, backend, kernel, n, q + 1, &need, &have));
+  PetscCall(GramScheduleDeviceBytes(&schedule, backend, kernel, n, columns, &need, &have));
   PetscCall(GramMemoryCheckDevice(comm, matrices * need + predict, have, device));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -189,7 +189,7 @@ PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, const GramSolveControl *contr
 
 /**
   GramSolveEstimate - The method GramSolverCreate() will take for n points and the memory it needs, with a prediction at m
-  targets; refused when a node, or a device that evaluates the products, has less.
+  targets at once, and their variances; refused when a node, or a device that evaluates the products, has less.
 
   Collective. peak, line: of GramMemoryCheck(), with "direct" or "iterative"; pc: what of the peak is for a set-up of
   pc lrv that chooses all it may at first. peak and pc may be NULL.
@@ -197,8 +197,8 @@ PetscErrorCode GramSolve(Mat A, Mat A_true, Mat Y, const GramSolveControl *contr
   Errors: GRAM_ERR_RESOURCE with need and capacity; those of -solve_method.
 **/
 PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramKernel *kernel, PetscInt n,
-                                 PetscInt m, PetscInt q, PetscLogDouble *peak, PetscLogDouble *pc,
-                                 char line[], size_t size);
+                                 PetscInt m, PetscInt q, PetscBool variance, PetscLogDouble *peak,
+                                 PetscLogDouble *pc, char line[], size_t size);
 
 #define GRAM_SOLVE_DIRECT_MAX 8000
 #define GRAM_SOLVE_PATIENCE   2000
@@ -206,6 +206,6 @@ PetscErrorCode GramSolveEstimate(MPI_Comm comm, GramBackend backend, const GramK
 
 PetscErrorCode GramReportClear(GramReport *report);
 
-/* Refuses a prediction at m targets from n points that cannot fit, likewise. Collective. */
-PetscErrorCode GramPredictEstimate(MPI_Comm comm, GramBackend backend, PetscInt n, PetscInt m, PetscInt dim,
-                                   PetscInt q);
+/* Refuses a prediction at m targets at once from n points that cannot fit, likewise. Collective. */
+PetscErrorCode GramPredictEstimate(MPI_Comm comm, GramBackend backend, const GramKernel *kernel, PetscInt n,
+                                   PetscInt m, PetscInt q);
