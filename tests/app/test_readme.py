@@ -15,6 +15,7 @@ import gramarye as g
 
 # what makes a config small enough for a test; everything else is as in the file
 SMALLER = {"quickstart": "-data_limit 1500", "satellite": "-data_limit 1500", "protein": "-data_limit 1500",
+           "uncertainty": "-data_limit 1500 -target_limit 40",
            "bench_products": "-bench_repeats 1", "bench_solves": "-bench_repeats 1"}
 
 
