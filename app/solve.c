@@ -56,16 +56,13 @@ static PetscErrorCode ToInput(const GramDataset *data, GramPoints X, PetscInt q,
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* of -output_loo, in original units and input order; of an answer that is none nothing is known */
+/* in original units and input order; of an answer that is none nothing is known */
 static PetscErrorCode LeaveOneOut(const GramDataset *data, GramPoints X, GramSolver solver, Mat C,
                                   GramLoo *loo)
 {
-  PetscBool       wanted = PETSC_FALSE;
   GramLeaveOneOut e;
 
   PetscFunctionBegin;
-  PetscCall(PetscOptionsGetBool(NULL, NULL, "-output_loo", &wanted, NULL));
-  if (!wanted) PetscFunctionReturn(PETSC_SUCCESS);
   PetscCall(GramLeaveOneOutCreate(solver, C, &e));
   PetscCall(ToInput(data, X, data->q, e.value, &loo->value));
   PetscCall(ToInput(data, X, data->q, e.error, &loo->error));
@@ -259,6 +256,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   model.dim_file = data.dim_file;
   model.q        = data.q;
   model.x_file   = data.x_file;
+  PetscCall(PetscOptionsGetBool(NULL, NULL, "-output_loo", &model.loo, NULL));
   PetscCall(GramRunLap(&run.read_seconds));
 
   /* what it will take */
@@ -292,7 +290,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   }
 
   /* what the model is worth: -output_loo */
-  PetscCall(LeaveOneOut(&data, X, solver, C, &loo));
+  if (model.loo) PetscCall(LeaveOneOut(&data, X, solver, C, &loo));
 
   /* the result, to which the prediction goes chunk by chunk: -output_*, -target_* */
   model.n_tail = report.n_tail;

@@ -471,6 +471,7 @@ PetscLogDouble GramResultBytes(const GramModel *m, const GramTargets *t, const G
   const PetscInt q       = t->rows.scaling.q;
   PetscLogDouble numbers = (PetscLogDouble)run->n_history;
 
+  if (m && m->loo) numbers += (PetscLogDouble)m->n * (2 * m->q + 1);
   if (m)
     numbers += (PetscLogDouble)m->n * (PetscLogDouble)(m->dim_file + GramKernelNumbers(&m->kernel) * m->q);
   numbers += (PetscLogDouble)t->n * (PetscLogDouble)(t->rows.dim_file + q + t->rows.q);

@@ -19,6 +19,7 @@ typedef struct {
   PetscReal  *x_file; /* [n_local][dim_file] points as in the data file, input order */
   PetscReal
       *coefficients; /* [n_local][numbers][q] input order: of values, and with gradients of these (q = 1) */
+  PetscBool  loo;    /* leave-one-out residuals go with it */
   PetscInt   n_tail;
   PetscReal *tail; /* [n_tail][q] on every rank */
 } GramModel;
