@@ -174,6 +174,26 @@ def memory(args, folder):
     refused(args, folder, "predict, short", "predict", PREDICT, 1, 4, short, BYTES=30000)
 
 
-TESTS = [information, solves, reproducible, same, predict, bench, missing, memory]
+def surrogates(args, folder):
+    """Gradients, tails and variances: what cpu answers, on 2 ranks too."""
+    for what, changes in (("gradients", dict(data=dict(file="data.h5", values="y0", gradients="dy"),
+                                             kernel=dict(type="gaussian", length_scale=0.6), ridge=dict(alpha=1e-2))),
+                          ("cubic", dict(kernel=dict(type="cubic"), ridge=dict(alpha=1e-2))),
+                          ("thin plate", dict(kernel=dict(type="thin_plate")))):
+        answers = []
+        for backend, ranks in ("cpu", 1), ("cuda", 1), ("cuda", 2):
+            tree = {**config(backend), **changes, "pc": dict(type="lrv"), "ksp": dict(rtol=1e-9)}
+            tree["target"] = dict(file="target.h5", gradient=what != "thin plate", variance=True)
+            r = run(args, folder, "solve", tree, ranks)
+            if g.succeeded(f"{what}, {backend}, {ranks} ranks", r):
+                answers.append(output(folder))
+        for m in answers[1:]:
+            for name in {"target/mean", "target/gradient", "target/variance"} & set(answers[0]):
+                # residuals of 1e-9 and variances to 1e-4
+                g.close(f"{what}: {name}", m[name], answers[0][name], 2e-4 if "variance" in name else 1e-6)
 
-g.main(__doc__, TESTS, {"data.h5": dict(x=X, y=F(X)), "target.h5": dict(x=T)})
+
+TESTS = [information, solves, reproducible, same, predict, bench, missing, memory, surrogates]
+DY = np.stack([5 * np.cos(5 * X[:, 0]), X[:, 2], X[:, 1]], 1)
+
+g.main(__doc__, TESTS, {"data.h5": dict(x=X, y=F(X), y0=F(X)[:, 0], dy=DY), "target.h5": dict(x=T)})
