@@ -111,8 +111,8 @@ static long double Polynomial(const GramKernel *kernel, const Sample *s, const P
 PetscErrorCode GramSampleError(GramPoints X, const GramKernel *kernel, Mat V, Mat Y, const PetscReal *tail,
                                PetscReal *relative)
 {
-  const PetscReal  s2   = kernel->amplitude * kernel->amplitude;
-  MPI_Comm         comm = PetscObjectComm((PetscObject)V);
+  const PetscReal  s2    = kernel->amplitude * kernel->amplitude;
+  MPI_Comm         comm  = PetscObjectComm((PetscObject)V);
   PetscInt         count = 0, start, end, q, lda;
   PetscReal       *p, largest[2] = {0, 0}; /* error, value */
   const PetscReal *v, *y;

@@ -138,6 +138,12 @@ static PetscErrorCode WarnOfRounding(MPI_Comm comm, const GramModel *model, cons
   char rank[64]          = "";
 
   PetscFunctionBegin;
+  if (run->lu && !missed)
+    PetscCall(
+        PetscFPrintf(comm, stderr,
+                     "gramarye: warning: ridge.alpha: %.6g leaves the matrix numerically singular: rounding "
+                     "shapes the coefficients\n",
+                     (double)model->kernel.alpha));
   if (!missed && !(small && known)) PetscFunctionReturn(PETSC_SUCCESS);
   if (known)
     PetscCall(PetscSNPrintf(rank, sizeof rank, ", numerical rank %" PetscInt_FMT " of %" PetscInt_FMT,
@@ -305,6 +311,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   run.pc_rank              = report.pc_rank;
   run.pc_neighbors         = report.pc_neighbors;
   run.pc_alpha             = report.pc_alpha;
+  run.lu                   = report.lu;
   run.numerical_rank       = report.numerical_rank;
   run.eigenvalue_min       = report.eigenvalue_min;
   run.eigenvalue_max       = report.eigenvalue_max;

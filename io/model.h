@@ -32,6 +32,7 @@ typedef struct {
   const char    *verb, *version, *git, *options, *backend, *precision, *method, *reason, *pc;
   PetscInt       ranks, iterations;
   PetscBool      converged;
+  PetscBool      lu; /* a numerically singular matrix was factored */
   PetscReal      relative_residual, backward_error;
   PetscInt       n_history;
   PetscReal     *history; /* [n_history] on every rank */

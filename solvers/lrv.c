@@ -448,9 +448,10 @@ static PetscErrorCode Diagonal(LRV *lrv)
   PetscCall(MatGetOwnershipRange(lrv->A, &start, &end));
   PetscCall(PetscMalloc1(lrv->n, &d));
   PetscCall(GramMatGetKernelDiagonal(lrv->A, start, lrv->n, d));
-  for (PetscInt i = 0; i < lrv->n; i++) sum += d[i] / (PetscReal)lrv->N;
+  for (PetscInt i = 0; i < lrv->n; i++) sum += d[i];
   PetscCall(PetscFree(d));
   PetscCallMPI(MPI_Allreduce(&sum, &lrv->unit, 1, MPIU_REAL, MPI_SUM, PetscObjectComm((PetscObject)lrv->A)));
+  lrv->unit /= (PetscReal)lrv->N;
   PetscCall(GramMatGetBlock(lrv->A, &lrv->b, NULL, lrv->ridge));
   lrv->least_ridge = lrv->ridge[0];
   for (PetscInt p = 1; p < lrv->b; p++) lrv->least_ridge = PetscMin(lrv->least_ridge, lrv->ridge[p]);

@@ -478,8 +478,8 @@ PetscErrorCode GramSolverSolve(GramSolver s, Mat Y, const GramSolveControl *cont
 
   PetscCall(PetscTimeSubtract(&report->solve_seconds));
   report->n_tail = GramPolynomialSize(s->kernel.tail_degree, s->kernel.dim);
+  PetscCall(GramResidualCreate(s->B_true, R, &residual)); /* norms of what the tail takes, too */
   if (s->tail) PetscCall(GramTailProject(s->tail, R));
-  PetscCall(GramResidualCreate(s->B_true, Y, &residual));
   for (PetscInt c = 0; c < q && s->tail; c++) PetscCall(ColumnNorm(R, c, residual.r + c));
   PetscCall(GramMatGetPrecision(s->B, &precision));
   PetscCall(KSPGetTolerances(s->ksp, &rtol, &atol, NULL, NULL));

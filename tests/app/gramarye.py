@@ -266,8 +266,9 @@ def product(model, t, block=500):
 def evaluate(model, t):
     """With a tail of degree 1 at most, without gradients."""
     u = (t - model["scaling/point_shift"]) / model["scaling/point_scale"]
-    P = np.hstack([np.ones((len(u), 1)), u])[:, :len(model["tail"])]
-    return model["scaling/value_shift"] + model["scaling/value_scale"] * (product(model, t) + P @ model["tail"])
+    tail = model.get("tail", np.zeros((0, 1)))
+    P = np.hstack([np.ones((len(u), 1)), u])[:, :len(tail)]
+    return model["scaling/value_shift"] + model["scaling/value_scale"] * (product(model, t) + (P @ tail if len(tail) else 0))
 
 
 def residual(model, y):

@@ -12,14 +12,13 @@ typedef struct {
   PetscInt  calls[Q], stop; /* stop: after so many iterations, of any column */
 } Watch;
 
-static PetscErrorCode Test(void *ctx, PetscInt column, const GramPCGState *state,
-                           KSPConvergedReason *reason)
+static PetscErrorCode Test(void *ctx, PetscInt column, const GramPCGState *state, KSPConvergedReason *reason)
 {
   Watch *w = (Watch *)ctx;
 
   PetscFunctionBegin;
-  CHECK(state->it == w->calls[column], "column %d: test %d at iteration %d", (int)column, (int)w->calls[column],
-        (int)state->it);
+  CHECK(state->it == w->calls[column], "column %d: test %d at iteration %d", (int)column,
+        (int)w->calls[column], (int)state->it);
   w->calls[column]++;
   w->last[column] = state->norm;
   if (state->norm <= w->goal[column]) *reason = KSP_CONVERGED_RTOL;
