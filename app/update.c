@@ -89,27 +89,27 @@ static PetscErrorCode MatchAcross(MPI_Comm comm, PetscInt n, PetscInt dim, const
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_rank(comm, &rank));
   PetscCallMPI(MPI_Comm_size(comm, &size));
-  PetscCall(PetscCalloc2(ends, &mine, ends * size, &all));
+  PetscCall(PetscCalloc2(ends, &mine, GramAt(size, ends, 0), &all));
   mine[0] = n > 0;
   for (int end = 0; end < 2 && n; end++) {
     const PetscInt at = end ? n - 1 : 0;
-    PetscReal     *to = mine + 1 + end * row;
+    PetscReal     *to = mine + 1 + GramAt(end, row, 0);
 
     PetscCall(PetscArraycpy(to, x + GramAt(at, dim, 0), dim));
     to[dim] = (end ? last : first) != NULL;
     PetscCall(PetscArraycpy(to + dim + 1, carry + GramAt(at, 1 + width, 0), 1 + width));
   }
   PetscCallMPI(MPI_Allgather(mine, (PetscMPIInt)ends, MPIU_REAL, all, (PetscMPIInt)ends, MPIU_REAL, comm));
-  for (before = rank - 1; before >= 0 && all[before * ends] == 0; before--) continue;
-  for (after = rank + 1; after < size && all[after * ends] == 0; after++) continue;
+  for (before = rank - 1; before >= 0 && all[GramAt(before, ends, 0)] == 0; before--) continue;
+  for (after = rank + 1; after < size && all[GramAt(after, ends, 0)] == 0; after++) continue;
   if (n && before >= 0) { /* a row of the model there without an heir, one here */
-    const PetscReal *there = all + before * ends + 1 + row;
+    const PetscReal *there = all + GramAt(before, ends, 1 + row);
 
     if (first && there[dim] == 0 && there[dim + 1] != 0 && Same(dim, there, x))
       Inherit(width, there + dim + 1, first, found);
   }
   if (n && after < size) {
-    const PetscReal *there = all + after * ends + 1;
+    const PetscReal *there = all + GramAt(after, ends, 1);
 
     if (last && there[dim] == 0 && there[dim + 1] != 0 && Same(dim, there, x + GramAt(n - 1, dim, 0)))
       Inherit(width, there + dim + 1, last, found);

@@ -981,8 +981,8 @@ PetscErrorCode TilesCreate_CUDA(GramTiles t, PetscInt m, const PetscReal *x, Pet
 
   PetscFunctionBegin;
   t->data = cuda;
-  PetscCall(GramTilesCreate(DeviceOf(t)->cpu, &t->kernel, t->rows, m, x, t->cols, n,
-                            t->square ? NULL : z, &cuda->entries));
+  PetscCall(GramTilesCreate(DeviceOf(t)->cpu, &t->kernel, t->rows, m, x, t->cols, n, t->square ? NULL : z,
+                            &cuda->entries));
   PetscCall(SideCreate(&cuda->rows, dim, m, x, unit));
   if (!t->square) PetscCall(SideCreate(&cuda->cols, dim, n, z, unit));
   if (m && n) extent = MostSquare(dim, BoxOf(&cuda->rows, dim, 0, m), BoxOf(ColumnsOf(t), dim, 0, n));

@@ -1092,7 +1092,8 @@ PetscErrorCode GramMatGetStats(Mat A, GramMatStats *stats)
   PetscFunctionBegin;
   PetscCall(ShellOf(A, &s));
   PetscCall(MatGetSize(A, &m, NULL));
-  s->stats.pairs = (PetscLogDouble)s->stats.products * (PetscLogDouble)(m / s->a) * (PetscLogDouble)s->n;
+  m /= s->a; /* points */
+  s->stats.pairs = (PetscLogDouble)s->stats.products * (PetscLogDouble)m * (PetscLogDouble)s->n;
   PetscCall(GramTilesGetDeviceSeconds(s->tiles, &s->stats.device_seconds));
   *stats = s->stats;
   PetscFunctionReturn(PETSC_SUCCESS);

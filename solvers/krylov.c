@@ -459,7 +459,7 @@ static PetscErrorCode AttemptKSP(Krylov *k, Mat B, Mat X, PetscBool from_x)
 static PetscErrorCode AttemptPCG(Krylov *k, Mat B, Mat X, PetscBool from_x)
 {
   GramPCGColumn done[GRAM_PANEL];
-  PetscInt      products;
+  PetscInt      products = 0;
   Mat           A;
 
   PetscFunctionBegin;

@@ -149,7 +149,7 @@ static PetscErrorCode Probe(GramSolver solver, PC pc, PetscBool lrv, GramTail ta
   PetscCall(MatDenseGetArrayWrite(Z, &z));
   for (PetscInt c = 0; c < PROBES; c++) {
     for (PetscInt i = 0; i < n; i++)
-      z[GramAt(c, ld, i)] = GramHash(SEED_PROBES + (uint64_t)c, (uint64_t)(start + i)) >> 63 ? 1 : -1;
+      z[GramAt(c, ld, i)] = GramHash(SEED_PROBES + (uint64_t)c, (uint64_t)start + (uint64_t)i) >> 63 ? 1 : -1;
   }
   PetscCall(MatDenseRestoreArrayWrite(Z, &z));
   if (tail) PetscCall(GramTailZeroSpecial(tail, Z));

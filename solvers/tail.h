@@ -76,12 +76,12 @@ PetscErrorCode GramTailExpand(GramTail tail, Mat X);
 
   Collective. h_t = k(t, S) - Pi(t) (K_SS + alpha I) / 2, Pi(t) the Lagrange polynomials of S at t.
 
-  @param[in]     t     [q][dim], the same on all ranks
+  @param[in]     x     [q][dim] the targets, the same on all ranks
   @param[in,out] G     N x q: in k(X, t), out kappa(X, t), zero in S: Z' (k(X, t) - A w), w = Pi(t) in S and 0 elsewhere
   @param[in,out] prior [q] in k(t, t), out kappa(t, t)
   @param[in,out] size  [q] has the magnitudes of what is added to prior added
 **/
-PetscErrorCode GramTailTargets(GramTail tail, const PetscReal t[], Mat G, PetscReal prior[],
+PetscErrorCode GramTailTargets(GramTail tail, const PetscReal x[], Mat G, PetscReal prior[],
                                PetscReal size[]);
 
 /**
