@@ -58,7 +58,6 @@ PetscErrorCode GramVerbPredict(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramModelRead(comm, &model));
   PetscCall(GramTargetsOpen(comm, &model.scaling, model.dim_file, model.n_local, model.x_file, &targets));
   GramCheckInput(targets.n, comm, "target.file: no file given, and no target.grid");
-  PetscCall(GramPredictCheck(&targets, &model.kernel));
   PetscCall(GramBackendCreateFromOptions(comm, &backend));
   PetscCall(Estimate(&model, &targets, backend, &run));
   PetscCall(GramH5CheckSpace(comm, path, "output.file", GramResultBytes(NULL, &targets, &run)));

@@ -79,15 +79,6 @@ static PetscErrorCode Variance(const GramFit *fit, GramBackend backend, const Gr
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramPredictCheck(const GramTargets *targets, const GramKernel *kernel)
-{
-  PetscFunctionBegin;
-  GramCheckInput(!targets->gradient || GramRadialGetInfo(kernel->radial)->differentiable, targets->rows.comm,
-                 "target.gradient: the mean has none at the points of kernel.type %s%s", kernel->type,
-                 PetscIsNanReal(kernel->nu) ? "" : " with nu 0.5");
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
 PetscErrorCode GramPredict(const GramFit *fit, GramTargets *targets, GramH5 file, GramPrediction *prediction)
 {
   const GramScaling *s = &targets->rows.scaling;

@@ -21,9 +21,6 @@ typedef struct {
   PetscInt  missed;    /* variances that are not good to GRAM_VARIANCE_RTOL, on all ranks */
 } GramPrediction;
 
-/* Refuses a gradient of the mean where the kernel has none. Collective. */
-PetscErrorCode GramPredictCheck(const GramTargets *targets, const GramKernel *kernel);
-
 /**
   GramPredict - Mean of GramModel at targets, its gradient and the variance where they ask for them, in original units, into
   a file.

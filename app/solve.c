@@ -245,7 +245,6 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramTargetsOpen(comm, &data.scaling, data.dim_file, data.n_local, data.x_file, &targets));
   PetscCall(GramKernelSetFromOptions(comm, data.dim, &model.kernel));
   if (data.gradients) PetscCall(GramKernelTakeGradients(comm, &model.kernel));
-  PetscCall(GramPredictCheck(&targets, &model.kernel));
   numbers = GramKernelNumbers(&model.kernel);
   PetscCall(GramBackendCreateFromOptions(comm, &backend));
   PetscCall(GramBackendGetInfo(backend, NULL, &detail, NULL));

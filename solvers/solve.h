@@ -119,7 +119,8 @@ typedef PetscErrorCode (*GramInverseTest)(void *ctx, PetscInt column, PetscReal 
   @param[out] errors [q] bound of what is missing, 0 for a dense factor
 
   direct: by the factor. iterative: conjugate gradients with the preconditioner and the true operator, whatever
-  -ksp_type, 5000 iterations a column and -ksp_max_it at most; the bound is r'M^-1 r over the least Ritz value of M^-1 B seen so far, in any column and in GramSolverSolve().
+  -ksp_type, 5000 iterations a column and -ksp_max_it at most; the bound is r'M^-1 r over the least Ritz value of M^-1 B
+  seen so far, in any column and in GramSolverSolve().
 **/
 PetscErrorCode GramSolverInverse(GramSolver solver, Mat G, GramInverseTest test, void *ctx, Mat X,
                                  PetscReal forms[], PetscReal errors[]);

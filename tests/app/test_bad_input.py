@@ -270,8 +270,6 @@ bad("target index out of range", 2, ("'i'", r"\b7\b"), keys={"target.index": "i"
 bad("target limit larger than the set", 2, (r"target\.limit", "8", "7"), keys={"target.limit": 8})
 bad("target chunk of none", 2, (r"target\.chunk", r"\b0\b"), keys={"target.chunk": 0})
 bad("gradient of the mean on a sphere", 2, (r"target\.gradient", "sphere"), keys={"target.gradient": True, "data.sphere": True})
-bad("gradient of a mean that has none", 2, (r"target\.gradient", "exponential"),
-    keys={"target.gradient": True, "kernel.type": "exponential"})
 bad("target latitude", 2, ("'x'", r"row 2\b", r"-91"), keys={"data.sphere": True}, target=dict(x=changed(T, 2, -91, 1)))
 bad("grid of three for d = 2", 2, (r"target\.grid", "3", "2"), keys={"target.file": None, "target.grid": [4, 4, 4]})
 bad("grid of no points", 2, (r"target\.grid", "0"), keys={"target.file": None, "target.grid": [4, 0]})
