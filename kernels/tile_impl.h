@@ -612,8 +612,8 @@ static void TileJointSide(int dim, long n, long ld, const gram_scalar *v, long s
   }
 }
 
-/* y += [y_0, y_c + sign (x_c sum - sums_c)] from what a block of rows has gathered */
-static void TileJointAdd(int dim, long n, long ld, double sign, const double *gathered, const double *sums,
+/* y += [y_0, y_c + x_c sum - sums_c] from what a block of rows has gathered */
+static void TileJointAdd(int dim, long n, long ld, const double *gathered, const double *sums,
                          const gram_scalar *places, double *y, long step)
 {
   const long a = 1 + dim;
@@ -621,8 +621,7 @@ static void TileJointAdd(int dim, long n, long ld, double sign, const double *ga
   for (long i = 0; i < n; i++) {
     y[i * a * step] += gathered[i * a];
     for (long c = 1; c < a; c++)
-      y[(i * a + c) * step] +=
-          gathered[i * a + c] + sign * (places[i * ld + c] * sums[i * a] - sums[i * a + c]);
+      y[(i * a + c) * step] += gathered[i * a + c] + (places[i * ld + c] * sums[i * a] - sums[i * a + c]);
   }
 }
 
@@ -663,9 +662,9 @@ static void TileJointPanels(GramRadial type, double beta, int dim, long step, lo
         TileMultiply(width, rows, k.first, TILE_BLOCK, 1, k.w, ld, k.u + b * a, a);
         TileMultiply(width, rows, k.s, TILE_BLOCK, 1, k.x, ld, k.sx + b * a, a);
       }
-      TileJointAdd(dim, rows, ld, 1, k.y, k.tz, k.x, y + i * a * step, step);
+      TileJointAdd(dim, rows, ld, k.y, k.tz, k.x, y + i * a * step, step);
     }
-    if (w) TileJointAdd(dim, cols, ld, 1, k.u, k.sx, k.z, u + j * a * step, step);
+    if (w) TileJointAdd(dim, cols, ld, k.u, k.sx, k.z, u + j * a * step, step);
   }
 }
 

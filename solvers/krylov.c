@@ -867,14 +867,17 @@ static PetscErrorCode Mend(Krylov *k, PetscInt n, const PetscInt at[])
   PetscFunctionBegin;
   PetscCall(PetscObjectTypeCompare((PetscObject)k->pc, "lrv", &lrv));
   for (PetscInt c = 0; c < n && lrv; c++) {
-    Column *w = k->column + at[c];
+    Column   *w = k->column + at[c];
+    PetscBool better;
 
-    while (w->reason == KSP_DIVERGED_INDEFINITE_MAT && w->left > 0 && *Now(k, at[c]) > w->goal) {
+    if (w->reason != KSP_DIVERGED_INDEFINITE_MAT || w->left <= 0 || !(*Now(k, at[c]) > w->goal)) continue;
+    PetscCall(TrueResidual(k, k->X, 1, at + c));
+    k->report->iterations++;
+    do {
       const PetscReal before = *Now(k, at[c]), norm_x = *NormX(k, at[c]);
       Vec             x;
       Mat             R, D;
 
-      PetscCall(TrueResidual(k, k->X, 1, at + c));
       PetscCall(PartCreate(k, k->R, 1, at + c, &R));
       PetscCall(PanelCreate(k, 1, &D));
       PetscCall(PCMatApply(k->pc, R, D));
@@ -885,7 +888,7 @@ static PetscErrorCode Mend(Krylov *k, PetscInt n, const PetscInt at[])
       PetscCall(MatDestroy(&R));
       PetscCall(MatDestroy(&D));
       PetscCall(TrueResidual(k, k->X, 1, at + c));
-      k->report->iterations += 2;
+      k->report->iterations++;
       w->left--;
       if (*Now(k, at[c]) <= before) PetscCall(HistoryAdd(w, *Now(k, at[c]) / w->norm_b));
       else {
@@ -893,8 +896,8 @@ static PetscErrorCode Mend(Krylov *k, PetscInt n, const PetscInt at[])
         *Now(k, at[c])   = before;
         *NormX(k, at[c]) = norm_x;
       }
-      if (!(*Now(k, at[c]) <= before / 2)) break;
-    }
+      better = (PetscBool)(*Now(k, at[c]) <= before / 2);
+    } while (better && w->left > 0 && *Now(k, at[c]) > w->goal);
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -10,8 +10,8 @@
 
 /* ---- exact */
 
-/* E [n_local][q] = Z' of the unit vectors of rows first ... */
-static PetscErrorCode Units(GramTail tail, PetscInt first, Mat E)
+/* E [n_local][q] = Z' of the unit vectors of rows [q] */
+static PetscErrorCode Units(GramTail tail, const PetscInt rows[], Mat E)
 {
   PetscInt   start, end, q, ld;
   PetscReal *e;
@@ -23,7 +23,7 @@ static PetscErrorCode Units(GramTail tail, PetscInt first, Mat E)
   PetscCall(MatDenseGetLDA(E, &ld));
   PetscCall(MatDenseGetArray(E, &e));
   for (PetscInt c = 0; c < q; c++) {
-    if (first + c >= start && first + c < end) e[GramAt(c, ld, first + c - start)] = 1;
+    if (rows[c] >= start && rows[c] < end) e[GramAt(c, ld, rows[c] - start)] = 1;
   }
   PetscCall(MatDenseRestoreArray(E, &e));
   if (tail) PetscCall(GramTailProject(tail, E));
@@ -78,7 +78,7 @@ static PetscErrorCode BlockSolve(PetscInt b, PetscReal *block, PetscReal *a)
 static PetscErrorCode Exact(GramSolver solver, PetscInt b, Mat C, GramLeaveOneOut *loo)
 {
   const PetscInt   step = PetscMax(1, GRAM_INVERSE_COLUMNS / b) * b; /* whole points */
-  PetscInt         N, n, start, end, q, ldc;
+  PetscInt         N, n, start, end, q, ldc, *rows;
   const PetscReal *c;
   PetscReal       *blocks, *forms, *errors, *a;
   GramTail         tail;
@@ -91,14 +91,15 @@ static PetscErrorCode Exact(GramSolver solver, PetscInt b, Mat C, GramLeaveOneOu
   n = end - start;
   PetscCall(PetscMalloc1(GramAt(n / b, q, 0), &loo->value));
   if (b > 1) PetscCall(PetscMalloc1(n / b, &loo->block));
-  PetscCall(PetscMalloc4(GramAt(step, b, 0), &blocks, step, &forms, step, &errors, b, &a));
+  PetscCall(PetscMalloc5(GramAt(step, b, 0), &blocks, step, &rows, step, &forms, step, &errors, b, &a));
   PetscCall(MatDenseGetLDA(C, &ldc));
   PetscCall(MatDenseGetArrayRead(C, &c));
   for (PetscInt first = 0; first < N; first += step) {
     const PetscInt width = PetscMin(step, N - first);
 
     PetscCall(MatCreateDense(PetscObjectComm((PetscObject)C), n, PETSC_DECIDE, N, width, NULL, &E));
-    PetscCall(Units(tail, first, E));
+    for (PetscInt k = 0; k < width; k++) rows[k] = first + k;
+    PetscCall(Units(tail, rows, E));
     PetscCall(MatDuplicate(E, MAT_DO_NOT_COPY_VALUES, &X));
     PetscCall(GramSolverInverse(solver, E, NULL, NULL, X, forms, errors));
     PetscCall(Blocks(E, X, b, blocks));
@@ -117,7 +118,7 @@ static PetscErrorCode Exact(GramSolver solver, PetscInt b, Mat C, GramLeaveOneOu
     PetscCall(MatDestroy(&X));
   }
   PetscCall(MatDenseRestoreArrayRead(C, &c));
-  PetscCall(PetscFree4(blocks, forms, errors, a));
+  PetscCall(PetscFree5(blocks, rows, forms, errors, a));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -179,24 +180,32 @@ static PetscErrorCode Probe(GramSolver solver, PC pc, PetscBool lrv, GramTail ta
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* the rows of the tail, one by one */
-static PetscErrorCode Special(GramSolver solver, GramTail tail, Mat B, PetscReal *diagonal)
+/* the rows of the tail, for which M says nothing: diagonal by CG, without an error */
+static PetscErrorCode Special(GramSolver solver, GramTail tail, Mat B, PetscReal *diagonal, PetscReal *error)
 {
   const PetscInt *rows;
   PetscInt        m, start, end, N;
-  PetscReal       form, error;
+  PetscReal       forms[GRAM_PANEL], errors[GRAM_PANEL];
   Mat             E, X;
 
   PetscFunctionBegin;
   PetscCall(GramTailGetSpecial(tail, &m, &rows));
   PetscCall(MatGetSize(B, &N, NULL));
   PetscCall(MatGetOwnershipRange(B, &start, &end));
-  for (PetscInt k = 0; k < m; k++) {
-    PetscCall(MatCreateDense(PetscObjectComm((PetscObject)B), end - start, PETSC_DECIDE, N, 1, NULL, &E));
-    PetscCall(Units(tail, rows[k], E));
+  for (PetscInt first = 0; first < m; first += GRAM_PANEL) {
+    const PetscInt width = PetscMin(GRAM_PANEL, m - first);
+
+    PetscCall(MatCreateDense(PetscObjectComm((PetscObject)B), end - start, PETSC_DECIDE, N, width, NULL, &E));
+    PetscCall(Units(tail, rows + first, E));
     PetscCall(MatDuplicate(E, MAT_DO_NOT_COPY_VALUES, &X));
-    PetscCall(GramSolverInverse(solver, E, ProbeTest, NULL, X, &form, &error));
-    if (rows[k] >= start && rows[k] < end) diagonal[rows[k] - start] = form;
+    PetscCall(GramSolverInverse(solver, E, ProbeTest, NULL, X, forms, errors));
+    for (PetscInt c = 0; c < width; c++) {
+      const PetscInt i = rows[first + c] - start;
+
+      if (i < 0 || i >= end - start) continue;
+      diagonal[i] = forms[c];
+      error[i]    = 0;
+    }
     PetscCall(MatDestroy(&E));
     PetscCall(MatDestroy(&X));
   }
@@ -237,16 +246,7 @@ static PetscErrorCode Estimate(GramSolver solver, PetscInt b, Mat C, GramLeaveOn
   }
   PetscCall(VecRestoreArrayRead(d, &bii));
   PetscCall(VecDestroy(&d));
-  if (tail) {
-    const PetscInt *rows;
-    PetscInt        m;
-
-    PetscCall(Special(solver, tail, B, diagonal));
-    PetscCall(GramTailGetSpecial(tail, &m, &rows));
-    for (PetscInt k = 0; k < m; k++) {
-      if (rows[k] >= start && rows[k] < end) square[rows[k] - start] = 0;
-    }
-  }
+  if (tail) PetscCall(Special(solver, tail, B, diagonal, square));
   PetscCall(MatDenseGetLDA(C, &ldc));
   PetscCall(MatDenseGetArrayRead(C, &c));
   for (PetscInt i = 0; i < n; i += b) {

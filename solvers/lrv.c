@@ -349,16 +349,24 @@ static PetscErrorCode Local(LRV *lrv)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* V [r][n] = scale W */
+static PetscErrorCode ScaledCopy(const LRV *lrv, PetscReal **V)
+{
+  PetscFunctionBegin;
+  PetscCall(PetscMalloc1(GramAt(lrv->r, lrv->n, 0), V));
+  for (PetscInt j = 0; j < lrv->r; j++) {
+    for (PetscInt i = 0; i < lrv->n; i++)
+      (*V)[GramAt(j, lrv->n, i)] = lrv->scale * lrv->W[GramAt(j, lrv->ldw, i)];
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* W where it may be written, with its scale in it */
 static PetscErrorCode Own(LRV *lrv)
 {
   PetscFunctionBegin;
   if (lrv->owned) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(PetscMalloc1(GramAt(lrv->r, lrv->n, 0), &lrv->owned));
-  for (PetscInt j = 0; j < lrv->r; j++) {
-    for (PetscInt i = 0; i < lrv->n; i++)
-      lrv->owned[GramAt(j, lrv->n, i)] = lrv->scale * lrv->W[GramAt(j, lrv->ldw, i)];
-  }
+  PetscCall(ScaledCopy(lrv, &lrv->owned));
   lrv->W     = lrv->owned;
   lrv->ldw   = PetscMax(lrv->n, 1);
   lrv->scale = 1;
@@ -647,7 +655,7 @@ static PetscLogDouble KeptBytes(const LRV *lrv)
   const PetscLogDouble columns = (PetscLogDouble)lrv->r * (lrv->owned ? 2 : 1);
 
   return (PetscLogDouble)lrv->N *
-             (8.0 * columns + (lrv->m ? 12.0 * (PetscLogDouble)(lrv->m + 1) * lrv->b : 0)) +
+             (8.0 * columns + (lrv->G ? 12.0 * (PetscLogDouble)(lrv->m + 1) * lrv->b : 0)) +
          (lrv->T ? 8.0 * (PetscLogDouble)lrv->r * (PetscLogDouble)lrv->r : 0);
 }
 
@@ -778,7 +786,7 @@ PetscErrorCode GramPCLRVGetInfo(PC pc, GramLRVInfo *info)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* d += squares of the columns of G */
+/* d += squares of the columns of G; MatGetColumnNorms() would keep all N on every rank */
 static PetscErrorCode SparseSquares(const LRV *lrv, PetscReal d[])
 {
   PetscInt         start, end;
@@ -827,11 +835,7 @@ PetscErrorCode GramPCLRVGetInverseDiagonal(PC pc, PetscReal d[])
   PetscCall(PetscBLASIntCast(lrv->n, &n));
   PetscCall(PetscBLASIntCast(lrv->r, &r));
   PetscCall(PetscBLASIntCast(PetscMax(lrv->n, 1), &ld));
-  PetscCall(PetscMalloc1(GramAt(lrv->r, lrv->n, 0), &V));
-  for (PetscInt j = 0; j < lrv->r; j++) {
-    for (PetscInt i = 0; i < lrv->n; i++)
-      V[GramAt(j, lrv->n, i)] = lrv->scale * lrv->W[GramAt(j, lrv->ldw, i)];
-  }
+  PetscCall(ScaledCopy(lrv, &V));
   if (n && lrv->T) PetscCallBLAS("BLAStrsm", BLAStrsm_("R", "U", "N", "N", &n, &r, &one, lrv->T, &r, V, &ld));
   PetscCall(VecDuplicate(lrv->y, &gv));
   for (PetscInt j = 0; j < lrv->r; j++) {

@@ -47,9 +47,9 @@ def tolerance(case, name):
 def compare(what, m, case, name, tail, coefficients, prediction):
     limit = tolerance(case, name)
     n, d = case["x"].shape
-    if not m["run@converged"]:  # nothing is claimed then
+    if not m["run@converged"]:  # and said so: a sanitizer's build is there, 1.05e-4 where 1e-4 is asked
         g.check(case.attrs["cond2"] > SINGULAR, f"{what}: {m['run@reason']}")
-        return
+        limit *= 10
     g.close(f"{what}: predictions", m["target/mean"][:, 0], prediction, limit)
     if case.attrs["cond2"] > MEANINGLESS:
         return

@@ -9,7 +9,7 @@ static const char help[] =
 #include "../check.h"
 #include "memory.h"
 
-static char root[] = "/tmp/gramarye-memory-XXXXXX";
+static char root[] = "gramarye-memory-XXXXXX";
 
 /* root/name, with the folders on the way to it */
 static void Write(const char *name, const char *text)
