@@ -43,7 +43,7 @@ typedef struct {
   const char *name;
   PetscBool   beta;
   PetscInt    twonu, powers, fma, order;
-  PetscReal   unit, zero;
+  PetscReal   unit;
   PetscBool   differentiable;
   PetscReal   support;
   PetscInt    dims;

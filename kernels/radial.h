@@ -30,26 +30,25 @@
     order            0 is positive definite, m > 0 only against polynomials of degree m - 1, so that the solve carries
                      them as a tail
     unit             c; where phi depends on beta, c sqrt(beta)
-    zero             phi(0)
     differentiable   twice at r = 0: values and gradients can stand in one system
     support          phi is 0 from this r on; 0: nowhere
     dims             positive definite for so many coordinates at most; 0: for any number)
 */
 #define GRAM_RADIAL_LIST(X)                                                                                 \
-  X(GAUSSIAN, Gaussian, "gaussian", 0, 0, 1, 0, 0, 0.84932180028801910, 1, 1, 0, 0)                         \
-  X(EXPONENTIAL, Exponential, "exponential", 0, 1, 1, 0, 0, 1.4426950408889634, 1, 0, 0, 0)                 \
-  X(MATERN32, Matern32, "matern32", 0, 3, 1, 2, 0, 2.4988211106473432, 1, 1, 0, 0)                          \
-  X(MATERN52, Matern52, "matern52", 0, 5, 1, 4, 0, 3.2259641822295610, 1, 1, 0, 0)                          \
-  X(MATERN72, Matern72, "matern72", 0, 7, 1, 5, 0, 3.8170122958983583, 1, 1, 0, 0)                          \
-  X(MATERN92, Matern92, "matern92", 0, 9, 1, 6, 0, 4.3280851226668902, 1, 1, 0, 0)                          \
-  X(INVERSE_MULTIQUADRIC, InverseMultiquadric, "inverse_multiquadric", 0, 0, 0, 0, 0, 1, 1, 1, 0, 0)        \
-  X(RATIONAL_QUADRATIC, RationalQuadratic, "rational_quadratic", 1, 0, 1, 14, 0, 0.70710678118654752, 1, 1, \
-    0, 0)                                                                                                   \
-  X(WENDLAND2, Wendland2, "wendland2", 0, 0, 0, 4, 0, 1, 1, 1, 1, 3)                                        \
-  X(WENDLAND4, Wendland4, "wendland4", 0, 0, 0, 6, 0, 1, 1, 1, 1, 3)                                        \
-  X(MULTIQUADRIC, Multiquadric, "multiquadric", 0, 0, 0, 0, 1, 1, -1, 1, 0, 0)                              \
-  X(CUBIC, Cubic, "cubic", 0, 0, 0, 1, 2, 1, 0, 1, 0, 0)                                                    \
-  X(THIN_PLATE, ThinPlate, "thin_plate", 0, 0, 0, 14, 2, 1, 0, 0, 0, 0)
+  X(GAUSSIAN, Gaussian, "gaussian", 0, 0, 1, 0, 0, 0.84932180028801910, 1, 0, 0)                            \
+  X(EXPONENTIAL, Exponential, "exponential", 0, 1, 1, 0, 0, 1.4426950408889634, 0, 0, 0)                    \
+  X(MATERN32, Matern32, "matern32", 0, 3, 1, 2, 0, 2.4988211106473432, 1, 0, 0)                             \
+  X(MATERN52, Matern52, "matern52", 0, 5, 1, 4, 0, 3.2259641822295610, 1, 0, 0)                             \
+  X(MATERN72, Matern72, "matern72", 0, 7, 1, 5, 0, 3.8170122958983583, 1, 0, 0)                             \
+  X(MATERN92, Matern92, "matern92", 0, 9, 1, 6, 0, 4.3280851226668902, 1, 0, 0)                             \
+  X(INVERSE_MULTIQUADRIC, InverseMultiquadric, "inverse_multiquadric", 0, 0, 0, 0, 0, 1, 1, 0, 0)           \
+  X(RATIONAL_QUADRATIC, RationalQuadratic, "rational_quadratic", 1, 0, 1, 14, 0, 0.70710678118654752, 1, 0, \
+    0)                                                                                                      \
+  X(WENDLAND2, Wendland2, "wendland2", 0, 0, 0, 4, 0, 1, 1, 1, 3)                                           \
+  X(WENDLAND4, Wendland4, "wendland4", 0, 0, 0, 6, 0, 1, 1, 1, 3)                                           \
+  X(MULTIQUADRIC, Multiquadric, "multiquadric", 0, 0, 0, 0, 1, 1, 1, 0, 0)                                  \
+  X(CUBIC, Cubic, "cubic", 0, 0, 0, 1, 2, 1, 1, 0, 0)                                                       \
+  X(THIN_PLATE, ThinPlate, "thin_plate", 0, 0, 0, 14, 2, 1, 0, 0, 0)
 
 #define GRAM_RADIAL_ENUM(UPPER, ...) GRAM_RADIAL_##UPPER,
 typedef enum { GRAM_RADIAL_LIST(GRAM_RADIAL_ENUM) GRAM_RADIAL_COUNT } GramRadial;

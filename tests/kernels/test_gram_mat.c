@@ -7,7 +7,11 @@ static const char help[] =
 
 static PetscReal Diagonal(const GramKernel *kernel)
 {
-  return kernel->amplitude * kernel->amplitude * GramRadialGetInfo(kernel->radial)->zero + kernel->alpha;
+  PetscReal phi = 1;
+
+  if (kernel->radial == GRAM_RADIAL_MULTIQUADRIC) phi = -1;
+  if (kernel->radial == GRAM_RADIAL_CUBIC || kernel->radial == GRAM_RADIAL_THIN_PLATE) phi = 0;
+  return kernel->amplitude * kernel->amplitude * phi + kernel->alpha;
 }
 
 /* A through MatMult and MatMatMult against its own entries, which ref evaluated */
