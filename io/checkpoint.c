@@ -193,7 +193,7 @@ PetscErrorCode GramCheckpointRead(const char *path, GramCheckpoint *c, PetscBool
 
 PetscErrorCode GramCheckpointRemove(MPI_Comm comm, const char *path)
 {
-  static const char *const ends[] = {"", ".old", ".part"}; /* the last of a run that was killed */
+  static const char *const ends[] = {"", ".old"};
 
   PetscMPIInt rank;
   char        name[PETSC_MAX_PATH_LEN + 8];
@@ -204,5 +204,7 @@ PetscErrorCode GramCheckpointRemove(MPI_Comm comm, const char *path)
     PetscCall(PetscSNPrintf(name, sizeof name, "%s%s", path, ends[i]));
     (void)unlink(name);
   }
+  PetscCall(PetscSNPrintf(name, sizeof name, "%s.part", path));
+  if (!rank) GramH5RemovePartial(name); /* of a run that was killed */
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -5,6 +5,7 @@
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@ struct _p_GramH5 {
   hid_t       file;
   PetscBool   writing;
   PetscBool   failed;  /* a write went wrong on some rank: nothing more is tried */
+  int         claimed; /* writing, on the first rank: the temporary file, locked; else -1 */
   int         watched; /* reading, on the first rank: the file as it was checked, */
   struct stat checked; /* and what it was then; else -1 */
   char        key[64], path[PETSC_MAX_PATH_LEN], partial[PETSC_MAX_PATH_LEN + 8];
@@ -41,6 +43,7 @@ static PetscErrorCode FileNew(MPI_Comm comm, const char *path, const char *key, 
   PetscCall(PetscNew(&f));
   f->comm    = comm;
   f->file    = H5I_INVALID_HID;
+  f->claimed = -1;
   f->watched = -1;
   PetscCall(PetscStrncpy(f->key, key, sizeof f->key));
   /* a link stays one: what it points to is replaced */
@@ -69,7 +72,7 @@ static void Inspect(const char *path, char problem[], size_t size)
   }
 }
 
-/* MPI reads zeros beyond the end of a file that has become shorter, and nobody says so. */
+/* HDF5 reads zeros beyond the end of a file that has become shorter, and does not say so. */
 static PetscErrorCode HasChanged(GramH5 f, PetscBool *changed)
 {
   struct stat now;
@@ -95,12 +98,13 @@ static PetscErrorCode CheckUnchanged(GramH5 f)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* Each rank reads by itself, without MPI: Open MPI writes files beside one that it opens, and shares a semaphore between
+   all files of that name on the machine, whoever's they are. */
 PetscErrorCode GramH5OpenRead(MPI_Comm comm, const char *path, const char *key, GramH5 *file)
 {
   char        problem[PETSC_MAX_PATH_LEN + 128];
   PetscMPIInt rank;
   PetscBool   failed;
-  hid_t       access;
 
   PetscFunctionBegin;
   GramCheckInput(path[0], comm, "%s: no file given", key);
@@ -113,10 +117,7 @@ PetscErrorCode GramH5OpenRead(MPI_Comm comm, const char *path, const char *key, 
   }
   PetscCallMPI(MPI_Bcast(problem, (PetscMPIInt)sizeof problem, MPI_CHAR, 0, comm));
   GramCheckInput(!problem[0], comm, "%s: %s", key, problem);
-  access = H5Pcreate(H5P_FILE_ACCESS);
-  (void)H5Pset_fapl_mpio(access, comm, MPI_INFO_NULL);
-  (*file)->file = H5Fopen(path, H5F_ACC_RDONLY, access);
-  (void)H5Pclose(access);
+  (*file)->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
   PetscCall(AnyRank(comm, (PetscBool)((*file)->file < 0), &failed));
   if (failed) PetscCall(CheckUnchanged(*file));
   GramCheckInput(!failed, comm, "%s: cannot open '%s' on every rank", key, path);
@@ -173,25 +174,59 @@ static int WriteEmpty(int fd, const char *name)
   return write(fd, image, (size_t)size) == size ? 0 : errno;
 }
 
+/* A temporary name for one run alone, for as long as its descriptor is open: two that write to it would wait for each
+   other's ranks, or mix their numbers. -1 with errno EWOULDBLOCK where another run has it, which may be one whose mpiexec
+   was killed and whose ranks are alive. Where a file system has no locks, as if nobody else were there. */
+static int Claim(const char *name, int flags)
+{
+  for (;;) {
+    const int   fd = open(name, O_WRONLY | O_CLOEXEC | flags, 0666);
+    struct stat mine, there;
+
+    if (fd < 0) return -1;
+    if (flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
+      (void)close(fd);
+      errno = EWOULDBLOCK;
+      return -1;
+    }
+    if (!fstat(fd, &mine) && !stat(name, &there) && mine.st_dev == there.st_dev &&
+        mine.st_ino == there.st_ino)
+      return fd;
+    (void)close(fd); /* it was renamed or removed between open and lock */
+  }
+}
+
+void GramH5RemovePartial(const char *partial)
+{
+  const int fd = Claim(partial, 0);
+
+  if (fd < 0) return;
+  (void)unlink(partial);
+  (void)close(fd);
+}
+
 /* On the first rank: what stands in the way of writing bytes to path; else the file is there, empty. */
 static void Begin(GramH5 f, PetscLogDouble bytes, char problem[], size_t size)
 {
-  const int fd = open(f->partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  const int fd = Claim(f->partial, O_CREAT);
   int       error;
 
   problem[0] = '\0';
   if (fd < 0) {
-    (void)snprintf(problem, size, "cannot create '%s': %s", f->partial, strerror(errno));
+    (void)snprintf(problem, size, "cannot create '%s': %s", f->partial,
+                   errno == EWOULDBLOCK ? "another run is writing it" : strerror(errno));
     return;
   }
-  error = WriteEmpty(fd, f->partial);
+  error = ftruncate(fd, 0) ? errno : WriteEmpty(fd, f->partial);
   if (!error) error = Reserve(fd, bytes);
   if (error) {
     (void)snprintf(problem, size, "cannot write the %.3g MB of '%s': %s", (bytes + METADATA_BYTES) * 1e-6,
                    f->path, strerror(error));
     (void)unlink(f->partial);
+    (void)close(fd);
+    return;
   }
-  (void)close(fd);
+  f->claimed = fd;
 }
 
 PetscErrorCode GramH5CheckSpace(MPI_Comm comm, const char *path, const char *key, PetscLogDouble bytes)
@@ -205,7 +240,7 @@ PetscErrorCode GramH5CheckSpace(MPI_Comm comm, const char *path, const char *key
   PetscCall(FileNew(comm, path, key, &f));
   PetscCallMPI(MPI_Comm_rank(comm, &rank));
   if (rank == 0) {
-    (void)unlink(f->partial); /* of a run that was killed */
+    GramH5RemovePartial(f->partial); /* of a run that was killed */
     PetscCall(PetscStrncpy(folder, f->path, sizeof folder));
     fd = open(dirname(folder), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666); /* no name: nothing to leave behind */
     if (fd >= 0) {
@@ -236,13 +271,13 @@ PetscErrorCode GramH5Create(MPI_Comm comm, const char *path, const char *key, Pe
   if (problem[0]) PetscCall(PetscFree(*file));
   GramCheckResource(!problem[0], comm, "%s: %s", key, problem);
   (*file)->writing = PETSC_TRUE;
-  access           = H5Pcreate(H5P_FILE_ACCESS);
+  PetscCall(PetscStrncpy(unfinished, (*file)->partial, sizeof unfinished));
+  access = H5Pcreate(H5P_FILE_ACCESS);
   (void)H5Pset_fapl_mpio(access, comm, MPI_INFO_NULL);
   (*file)->file = H5Fopen((*file)->partial, H5F_ACC_RDWR, access);
   (void)H5Pclose(access);
   PetscCall(AnyRank(comm, (PetscBool)((*file)->file < 0), &failed));
   GramCheckResource(!failed, comm, "%s: cannot write '%s' from every rank", key, (*file)->partial);
-  PetscCall(PetscStrncpy(unfinished, (*file)->partial, sizeof unfinished));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -305,6 +340,7 @@ PetscErrorCode GramH5Close(GramH5 *file)
   if (f->writing && rank == 0) {
     if (!f->failed) error = Publish(f->partial, f->path, f->old);
     if (f->failed || error) (void)unlink(f->partial);
+    (void)close(f->claimed);
   }
   PetscCallMPI(MPI_Bcast(&error, 1, MPI_INT, 0, comm));
   PetscCall(PetscStrncpy(path, f->path, sizeof path));

@@ -3,7 +3,7 @@
 
   Reading errors name the option that led to the file ("data.file: ...") and are GRAM_ERR_INPUT. Writing goes to
   a temporary name beside the target, which is flushed and renamed only when every call on every rank went well;
-  any failure removes the temporary file and is GRAM_ERR_RESOURCE. Row-major, C order, float64.
+  any failure removes the temporary file and is GRAM_ERR_RESOURCE, and so is another run that is writing the same. Row-major, C order, float64.
 */
 #pragma once
 
@@ -40,6 +40,9 @@ PetscErrorCode GramH5Create(MPI_Comm comm, const char *path, const char *key, Pe
 /* Would GramH5Create() find room now? Takes away what a killed run has left under the temporary name. Collective.
    Errors: GRAM_ERR_RESOURCE. */
 PetscErrorCode GramH5CheckSpace(MPI_Comm comm, const char *path, const char *key, PetscLogDouble bytes);
+
+/* Not collective, of one rank. Removes a temporary file that a killed run left, unless a run is writing it. */
+void GramH5RemovePartial(const char *partial);
 
 /* GramH5Close() gives the file that it replaces this name. Not collective; the same on all ranks. */
 PetscErrorCode GramH5KeepOld(GramH5 file, const char *old);

@@ -37,7 +37,8 @@ def solve(args, folder, what, changes=(), ranks=1, codes=(0,), options=()):
 
 
 def interrupt(args, folder, changes, ranks, number, after):
-    """Exit code and standard output of a run that gets a signal when the file `after` is there, or after so many s."""
+    """Exit code and standard output of a run that gets a signal when the file `after` is there, or after so many s.
+    KILL goes to the ranks too: those whose mpiexec is killed live on."""
     line = g.command(args.program, "solve", g.write_configs(config(changes), folder), ranks, mpiexec=args.mpiexec)
     p = subprocess.Popen(line, cwd=folder, env={**os.environ, **g.ENVIRONMENT}, stdin=subprocess.DEVNULL,
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -47,10 +48,11 @@ def interrupt(args, folder, changes, ranks, number, after):
             time.sleep(0.01)
     else:
         time.sleep(after)
-    try:
-        os.killpg(p.pid, number) if number == signal.SIGKILL else os.kill(p.pid, number)
-    except ProcessLookupError:
-        pass
+    for pid in g.ranks_of(p) + [p.pid] if number == signal.SIGKILL else [p.pid]:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
     try:
         out, err = p.communicate(timeout=60)
     except subprocess.TimeoutExpired:

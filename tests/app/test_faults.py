@@ -203,6 +203,28 @@ def killed_writing(args, folder):
     killed(args, folder, "writing", c, lambda run: os.path.exists(run.path("out.h5.part")), Y[:FEW])
 
 
+def launcher_killed(args, folder):
+    """mpiexec alone: its ranks go on, beside the run again, which neither waits for them nor takes their file for its own."""
+    c = config(SLOW, checkpoint=dict(interval=0.01))
+    met = 0
+    for attempt in range(5):
+        what = f"mpiexec killed, attempt {attempt}"
+        fresh(folder)
+        run = Run(args, folder, what, c, 2)
+        run.wait_until(lambda: os.path.exists(run.path("out.h5.checkpoint.old")))
+        pids = g.ranks_of(run.process)
+        run.process.kill()
+        run.end()
+        met += all(os.path.exists(f"/proc/{pid}") for pid in pids)
+        r = g.run(args.program, "solve", c, 2, mpiexec=args.mpiexec, folder=folder, timeout=PATIENCE)
+        if g.succeeded(f"{what}: run again", r, (0, 4)):  # 4 when both are writing the result: then the other's is taken
+            g.check(r.code == 0 or "another run" in r.err[-1], f"{what}: run again: {r.err}")
+            r.code == 0 and right(folder, f"{what}: run again", Y)
+        for pid in pids:
+            signal_to(pid, signal.SIGKILL)
+    g.check(met > 0, "ranks never outlived mpiexec: nothing was tested")
+
+
 # ---- an input that is cut while it is read -------------------------------------------------------------------
 
 
@@ -445,6 +467,6 @@ def full_checkpoint(args, folder):
             g.check("resumed" in r.out, f"{what}: run again: {r.out}")
 
 
-g.main(__doc__, [killed_reading, killed_setting_up, killed_solving, killed_writing, cut_data, cut_targets, cut_model,
+g.main(__doc__, [killed_reading, killed_setting_up, killed_solving, killed_writing, launcher_killed, cut_data, cut_targets, cut_model,
                  output_too_large, checkpoint_too_large, full_before, full_output, full_checkpoint],
        {"data.h5": dict(x=X, y=Y, wide=WIDE)})

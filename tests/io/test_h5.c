@@ -105,6 +105,41 @@ static PetscErrorCode NoRoom(MPI_Comm comm, const char *path)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* While one writes it, another is refused and takes nothing away; left alone by a killed run it is taken over. */
+static PetscErrorCode TwoWriters(MPI_Comm comm, const char *name)
+{
+  PetscErrorCode error;
+  PetscMPIInt    rank;
+  PetscBool      exists;
+  char           path[160], partial[256];
+  FILE          *left;
+  GramH5         first, second;
+
+  PetscFunctionBegin;
+  PetscCall(PetscSNPrintf(path, sizeof path, "%s.two", name));
+  PetscCall(PetscSNPrintf(partial, sizeof partial, "%s.part", path));
+  PetscCallMPI(MPI_Comm_rank(comm, &rank));
+  if (!rank) {
+    left = fopen(partial, "w");
+    CHECK(left && fputs("left by a killed run", left) >= 0 && !fclose(left), "%s cannot be written", partial);
+  }
+  PetscCallMPI(MPI_Barrier(comm));
+  PetscCall(GramH5Create(comm, path, "output.file", 0, &first));
+  PetscCall(GramH5WriteInt(first, "", "third", 3));
+  QUIETLY(error, GramH5Create(comm, path, "output.file", 0, &second));
+  CHECK(error == GRAM_ERR_RESOURCE, "two write %s: error %d", partial, (int)error);
+  if (!rank) GramH5RemovePartial(partial);
+  PetscCall(GramH5CheckSpace(comm, path, "output.file", 100));
+  CHECK(!access(partial, F_OK), "%s was taken from its writer", partial);
+  PetscCall(GramH5Close(&first));
+  PetscCall(GramH5OpenRead(comm, path, "data.file", &first));
+  PetscCall(GramH5Exists(first, "@third", &exists));
+  CHECK(exists, "%s is not what the first one wrote", path);
+  PetscCall(GramH5Close(&first));
+  if (!rank) (void)unlink(path);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 static PetscErrorCode KeepOld(MPI_Comm comm, const char *path)
 {
   PetscMPIInt rank;
@@ -165,6 +200,7 @@ int main(int argc, char **argv)
   PetscCall(PetscOptionsGetString(NULL, NULL, "-path", path, sizeof path, NULL));
   PetscCall(WriteThenRead(PETSC_COMM_WORLD, path));
   PetscCall(NoRoom(PETSC_COMM_WORLD, path));
+  PetscCall(TwoWriters(PETSC_COMM_WORLD, path));
   PetscCall(KeepOld(PETSC_COMM_WORLD, path));
   PetscCall(FailThenLook(PETSC_COMM_WORLD, path));
   CHECK(GramH5IsLost(), "a failed write is not remembered");
