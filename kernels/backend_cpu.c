@@ -4,8 +4,8 @@
 #include <petsctime.h>
 
 #include "backend_impl.h"
+#include "coulomb_tile.h"
 #include "progress.h"
-#include "tile.h"
 
 #define SUBTILE 256 /* edge of the pieces a diagonal tile is cut into */
 
@@ -14,6 +14,7 @@ _Static_assert(GRAM_TILE_DIM >= GRAM_MAX_DIM, "tiles have room for every point")
 typedef struct {
   const char         *name;
   const GramTileCode *code[2]; /* entries in double, in float */
+  GramCoulombTile     coulomb[2];
 } Simd;
 
 /* the points of one side, times the profile's unit */
@@ -36,7 +37,10 @@ static PetscBool Narrow(GramTiles t) { return (PetscBool)(t->backend->precision 
    them to leave out. */
 static const Simd *SimdPick(size_t from)
 {
-#define SIMD_ROW(simd, supported) {#simd, {&GramTileCode_f64_##simd, &GramTileCode_f32_##simd}},
+#define SIMD_ROW(simd, supported)                        \
+  {#simd,                                                \
+   {&GramTileCode_f64_##simd, &GramTileCode_f32_##simd}, \
+   {GramCoulombTile_f64_##simd, GramCoulombTile_f32_##simd}},
   static const Simd table[] = {GRAM_SIMD_LIST(SIMD_ROW)};
 #define SIMD_SUPPORTED(simd, supported) (supported) != 0,
   const int   have[] = {GRAM_SIMD_LIST(SIMD_SUPPORTED)};
@@ -462,6 +466,51 @@ static PetscErrorCode Entries_CPU(GramTiles t, PetscInt n_rows, const PetscInt r
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* rows that share a pass over the charges: their sums stay in the second cache */
+#define COULOMB_ROWS 1024
+
+static PetscErrorCode Coulomb_CPU(GramBackend backend, PetscInt dim, PetscInt m, const PetscReal *x,
+                                  PetscInt n, const PetscReal *z, const GramCloud *cloud, PetscReal *out)
+{
+  const PetscBool       narrow     = (PetscBool)(backend->precision != GRAM_DOUBLE);
+  const GramCoulombTile code       = SimdPick(0)->coulomb[narrow];
+  const PetscReal       softening2 = cloud ? cloud->softening2 : 0;
+  const PetscInt        width      = dim + GRAM_COULOMB_EXTRA;
+  Coordinates           rows = {0}, cols = {0};
+  double                centre[GRAM_MAX_DIM];
+  float                *charge = NULL;
+
+  PetscFunctionBegin;
+  PetscCall(CoordinatesCreate(m, dim, x, 1, &rows));
+  PetscCall(CoordinatesCreate(n, dim, z, 1, &cols));
+  if (narrow) {
+    Centre(&cols, dim, 0, n, centre);
+    PetscCall(CoordinatesSingle(&rows, dim, centre));
+    PetscCall(CoordinatesSingle(&cols, dim, centre));
+    if (cloud) PetscCall(PetscMalloc1(n, &charge));
+    for (PetscInt j = 0; charge && j < n; j++) charge[j] = (float)cloud->charge[j];
+  }
+  for (PetscInt i = 0; i < m; i++) {
+    PetscCall(PetscArrayzero(out + GramAt(i, width, 0), width));
+    if (!cloud) out[GramAt(i, width, dim + GRAM_COULOMB_NEAREST)] = PETSC_MAX_REAL;
+  }
+  for (PetscInt i = 0; i < m; i += COULOMB_ROWS) {
+    const PetscInt count = PetscMin(COULOMB_ROWS, m - i);
+
+    if (narrow)
+      code((int)dim, count, n, rows.single + i, rows.ld, cols.single, cols.ld, charge, softening2,
+           out + GramAt(i, width, 0));
+    else
+      code((int)dim, count, n, rows.x + i, rows.ld, cols.x, cols.ld, cloud ? cloud->charge : NULL, softening2,
+           out + GramAt(i, width, 0));
+    PetscCall(GramProgressAdd((PetscReal)count * (PetscReal)n));
+  }
+  PetscCall(PetscFree(charge));
+  PetscCall(CoordinatesDestroy(&cols));
+  PetscCall(CoordinatesDestroy(&rows));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* Best of a few short runs: the clock needs a moment to rise, and another program may sit on the core. */
 static PetscErrorCode Peak_CPU(GramBackend backend, PetscLogDouble *fma_per_second)
 {
@@ -494,6 +543,7 @@ PetscErrorCode GramBackendCreate_CPU(MPI_Comm comm, GramBackend backend, PetscBo
                                        .tilesdestroy = TilesDestroy_CPU,
                                        .add          = Add_CPU,
                                        .entries      = Entries_CPU,
+                                       .coulomb      = Coulomb_CPU,
                                        .peak         = Peak_CPU};
   *found            = PETSC_TRUE;
   PetscFunctionReturn(PETSC_SUCCESS);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backend.h"
+#include "coulomb.h"
 
 #if defined(__cplusplus)
 extern "C" {
@@ -21,6 +22,8 @@ typedef struct {
   PetscErrorCode (*end)(GramTiles); /* NULL: nothing to do */
   PetscErrorCode (*entries)(GramTiles, PetscInt n_rows, const PetscInt rows[], PetscInt n_cols,
                             const PetscInt cols[], PetscReal *a, PetscInt lda);
+  PetscErrorCode (*coulomb)(GramBackend, PetscInt dim, PetscInt m, const PetscReal *x, PetscInt n,
+                            const PetscReal *z, const GramCloud *cloud, PetscReal *out);
   /* memory */
   PetscErrorCode (*malloc)(GramTiles, GramPanelUse, size_t numbers, PetscReal **); /* NULL: PetscMalloc() */
   PetscErrorCode (*free)(GramTiles, PetscReal **);                                 /* NULL: PetscFree() */

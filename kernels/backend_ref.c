@@ -202,6 +202,36 @@ static PetscErrorCode Entries_Ref(GramTiles t, PetscInt n_rows, const PetscInt r
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+static PetscErrorCode Coulomb_Ref(GramBackend backend, PetscInt dim, PetscInt m, const PetscReal *x,
+                                  PetscInt n, const PetscReal *z, const GramCloud *cloud, PetscReal *out)
+{
+  PetscFunctionBegin;
+  (void)backend;
+  for (PetscInt i = 0; i < m; i++) {
+    PetscReal *f = out + GramAt(i, dim + GRAM_COULOMB_EXTRA, 0), *third = f + dim + GRAM_COULOMB_NEAREST;
+
+    PetscCall(PetscArrayzero(f, dim + GRAM_COULOMB_EXTRA));
+    if (!cloud) *third = PETSC_MAX_REAL;
+    for (PetscInt j = 0; j < n; j++) {
+      const PetscReal *xi = x + GramAt(i, dim, 0), *zj = z + GramAt(j, dim, 0),
+                      charge = cloud ? cloud->charge[j] : 1;
+      PetscReal s            = cloud ? cloud->softening2 : 0;
+
+      for (PetscInt c = 0; c < dim; c++) s += (xi[c] - zj[c]) * (xi[c] - zj[c]);
+      if (!(s > 0)) continue;
+      for (PetscInt c = 0; c < dim; c++)
+        f[c] += charge * (xi[c] - zj[c]) / PetscPowReal(s, (PetscReal)dim / 2);
+      f[dim + GRAM_COULOMB_ENERGY] +=
+          charge * (dim == 2 ? -PetscLogReal(s) / 2
+                             : PetscPowReal(s, (PetscReal)(2 - dim) / 2) / (PetscReal)(dim - 2));
+      if (cloud) *third += charge * PetscPowReal(s, -(PetscReal)dim / 2 - 1);
+      else *third = PetscMin(*third, s);
+    }
+    PetscCall(GramProgressAdd((PetscReal)n));
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramBackendCreate_Ref(MPI_Comm comm, GramBackend backend, PetscBool *found)
 {
   PetscFunctionBegin;
@@ -212,7 +242,8 @@ PetscErrorCode GramBackendCreate_Ref(MPI_Comm comm, GramBackend backend, PetscBo
   backend->ops       = (GramBackendOps){.tilescreate  = TilesCreate_Ref,
                                         .tilesdestroy = TilesDestroy_Ref,
                                         .add          = Add_Ref,
-                                        .entries      = Entries_Ref};
+                                        .entries      = Entries_Ref,
+                                        .coulomb      = Coulomb_Ref};
   *found             = PETSC_TRUE;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
