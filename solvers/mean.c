@@ -136,6 +136,7 @@ static PetscErrorCode Create(MPI_Comm comm, const GramKernel *kernel, const char
   const GramRadialInfo *profile = GramRadialGetInfo(kernel->radial);
 
   PetscFunctionBegin;
+  *mean = NULL;
   GramCheckInput(
       !profile->order, comm,
       "nodes.measure: %s is positive definite only against polynomials and has no worst-case error",
@@ -189,25 +190,25 @@ PetscErrorCode GramMeanCreateBox(MPI_Comm comm, const GramKernel *kernel, const 
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* weights divided by their sum on all ranks */
-static PetscErrorCode Normalise(MPI_Comm comm, PetscInt n, PetscInt all, const PetscReal weights[],
-                                PetscReal w[])
+/* of the weights of all ranks, all of them a measure */
+static PetscErrorCode Sum(MPI_Comm comm, PetscInt n, PetscInt all, const PetscReal weights[], PetscReal *sum)
 {
-  PetscReal sums[2] = {0, 0}; /* all, and how many are wrong */
+  PetscReal sums[2] = {0, 0}; /* and how many are wrong */
 
   PetscFunctionBegin;
   for (PetscInt i = 0; i < n; i++) {
-    w[i] = weights ? weights[i] : 1;
-    sums[0] += w[i];
-    sums[1] += !(w[i] >= 0 && w[i] <= PETSC_MAX_REAL);
+    const PetscReal w = weights ? weights[i] : 1;
+
+    sums[0] += w;
+    sums[1] += !(w >= 0 && w <= PETSC_MAX_REAL);
   }
   PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, sums, 2, MPIU_REAL, MPI_SUM, comm));
   GramCheckInput(sums[1] == 0, comm,
-                 "nodes.samples: %.0f of %" PetscInt_FMT " weights are negative or no numbers",
+                 "nodes.samples: %.0f of %" PetscInt_FMT " weights are negative or not finite",
                  (double)sums[1], all);
-  GramCheckInput(sums[0] > 0, comm, "nodes.samples: the weights sum to %g, not to more than 0",
+  GramCheckInput(sums[0] > 0 && sums[0] <= PETSC_MAX_REAL, comm, "nodes.samples: the weights sum to %g",
                  (double)sums[0]);
-  for (PetscInt i = 0; i < n; i++) w[i] /= sums[0];
+  *sum = sums[0];
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -233,19 +234,22 @@ PetscErrorCode GramMeanCreateSamples(MPI_Comm comm, const GramKernel *kernel, Gr
 {
   const PetscReal *x;
   PetscInt         n, all;
+  PetscReal        sum = 0;
   GramPrecision    precision;
   GramMean         m;
   Mat              K;
   Vec              w, y;
 
   PetscFunctionBegin;
+  *mean = NULL;
+  PetscCall(GramPointsGetSizes(samples, NULL, NULL, &all, &n, NULL));
+  PetscCall(Sum(comm, n, all, weights, &sum));
   PetscCall(Create(comm, kernel, "samples", PETSC_TRUE, mean));
   m          = *mean;
   m->backend = backend;
   m->samples = samples;
-  PetscCall(GramPointsGetSizes(samples, NULL, NULL, &all, &n, NULL));
   PetscCall(PetscMalloc1(n, &m->weights));
-  PetscCall(Normalise(comm, n, all, weights, m->weights));
+  for (PetscInt i = 0; i < n; i++) m->weights[i] = (weights ? weights[i] : 1) / sum;
   PetscCall(GramPointsGetArrayRead(samples, &x));
   for (PetscInt i = 0; i < n; i++) {
     for (PetscInt c = 0; c < kernel->dim; c++)
