@@ -1,6 +1,9 @@
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "extended.h"
+#include "tile.h"
 
 /* Bits are to depend on the source alone: this file is compiled without contraction of a * b + c. */
 
@@ -72,12 +75,15 @@ UPDATE(UpdateAVX2, __attribute__((target("avx2,fma"))), 1)
 UPDATE(UpdateAVX512, __attribute__((target("avx512f,fma"))), 1)
 #endif
 
+/* the best that this processor has, or the one named GRAM_SIMD in the environment, as for tiles */
 static Update *UpdateChoose(void)
 {
 #if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("fma")) return UpdateAVX512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return UpdateAVX2;
+  const char *wanted   = getenv("GRAM_SIMD");
+  const int   portable = wanted && !strcmp(wanted, "portable"), avx2 = wanted && !strcmp(wanted, "avx2");
+
+  if (GRAM_HAVE_AVX512 && !portable && !avx2) return UpdateAVX512;
+  if (GRAM_HAVE_AVX2 && !portable) return UpdateAVX2;
 #endif
   return UpdatePlain;
 }
