@@ -10,26 +10,31 @@
 #define ROUND       64    /* candidates of a round, and rows of an estimate */
 #define CHUNK       256   /* rows computed at once, cut at multiples on the curve */
 #define NOISE       1e-14 /* of k(x, x): pivots below are rounding */
+#define TIE         1e-9  /* of the largest gain */
 #define SEED_DRAW   5
 #define SEED_ACCEPT 105
 #define SEED_SAMPLE 33
 
 struct _p_GramPivChol {
-  Mat        A;
-  MPI_Comm   comm;
-  PetscReal  diagonal;          /* the largest k(x, x) */
-  PetscInt   n, start, n_local; /* of all ranks, and this one's range of the curve */
-  PetscInt   first, rows;       /* the chunks that cover it */
-  PetscInt   r;                 /* columns that d knows */
-  PetscInt   have; /* columns there are: r, and what the last round accepted beyond the rank asked for */
-  PetscInt   capacity;
-  PetscReal *F;         /* [capacity][rows], by columns */
-  PetscInt  *pivots;    /* [capacity] */
-  PetscReal *values;    /* [capacity] residual diagonal of the pivot when its turn came */
-  PetscReal *d, *k;     /* [rows] of the residual, of K */
-  int64_t   *sums;      /* [n_local] of d, in units of a round */
-  uint64_t   drawn;     /* candidates of all rounds */
-  PetscBool  exhausted; /* d is rounding */
+  Mat           A;
+  MPI_Comm      comm;
+  GramPivotRule rule;
+  PetscReal     diagonal;          /* the largest k(x, x) */
+  PetscInt      n, start, n_local; /* of all ranks, and this one's range of the curve */
+  PetscInt      first, rows;       /* the chunks that cover it */
+  PetscInt      r;                 /* columns that d knows */
+  PetscInt      have; /* columns there are: r, and what the last round accepted beyond the rank asked for */
+  PetscInt      capacity;
+  PetscReal    *F;         /* [capacity][rows], by columns */
+  PetscInt     *pivots;    /* [capacity] */
+  PetscReal    *values;    /* [capacity] residual diagonal of the pivot when its turn came */
+  PetscReal    *taken;     /* [capacity] what its column took off the worst-case error */
+  PetscReal    *d, *k;     /* [rows] of the residual, of K */
+  int64_t      *sums;      /* [n_local] of d, in units of a round */
+  PetscInt     *label;     /* [n_local] of greedy rules */
+  PetscReal    *z;         /* [n_local] kernel mean, of the residual: z - F F_S^-1 z_S */
+  uint64_t      drawn;     /* candidates of all rounds */
+  PetscBool     exhausted; /* d is rounding */
 };
 
 PetscErrorCode GramPivCholCreate(Mat A, GramPivChol *pivchol)
@@ -66,10 +71,25 @@ PetscErrorCode GramPivCholDestroy(GramPivChol *pivchol)
 
   PetscFunctionBegin;
   if (!p) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(PetscFree3(p->F, p->pivots, p->values));
+  PetscCall(PetscFree4(p->F, p->pivots, p->values, p->taken));
   PetscCall(PetscFree3(p->d, p->k, p->sums));
+  PetscCall(PetscFree2(p->label, p->z));
   PetscCall(MatDestroy(&p->A));
   PetscCall(PetscFree(*pivchol));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPivCholSetRule(GramPivChol p, GramPivotRule rule, const PetscInt label[],
+                                  const PetscReal z[])
+{
+  PetscFunctionBegin;
+  PetscCheck(!p->have, p->comm, PETSC_ERR_ARG_WRONGSTATE, "the factor has columns of another rule");
+  PetscCall(PetscFree2(p->label, p->z));
+  p->rule = rule;
+  if (rule == GRAM_PIVOT_RANDOM) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscMalloc2(p->n_local, &p->label, rule == GRAM_PIVOT_MEAN ? p->n_local : 0, &p->z));
+  for (PetscInt i = 0; i < p->n_local; i++) p->label[i] = label ? label[i] : p->start + i;
+  if (rule == GRAM_PIVOT_MEAN) PetscCall(PetscArraycpy(p->z, z, p->n_local));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -77,20 +97,23 @@ PetscErrorCode GramPivCholDestroy(GramPivChol *pivchol)
 PetscErrorCode GramPivCholReserve(GramPivChol p, PetscInt rank)
 {
   const PetscInt capacity = PetscMin(rank + ROUND - 1, p->n);
-  PetscReal     *F, *values;
+  PetscReal     *F, *values, *taken;
   PetscInt      *pivots;
 
   PetscFunctionBegin;
   if (capacity <= p->capacity) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(PetscMalloc3(GramAt(capacity, p->rows, 0), &F, capacity, &pivots, capacity, &values));
+  PetscCall(
+      PetscMalloc4(GramAt(capacity, p->rows, 0), &F, capacity, &pivots, capacity, &values, capacity, &taken));
   PetscCall(PetscArraycpy(F, p->F, GramAt(p->have, p->rows, 0)));
   PetscCall(PetscArraycpy(pivots, p->pivots, p->have));
   PetscCall(PetscArraycpy(values, p->values, p->have));
-  PetscCall(PetscFree3(p->F, p->pivots, p->values));
+  PetscCall(PetscArraycpy(taken, p->taken, p->have));
+  PetscCall(PetscFree4(p->F, p->pivots, p->values, p->taken));
   GramMemoryTrim();
   p->F        = F;
   p->pivots   = pivots;
   p->values   = values;
+  p->taken    = taken;
   p->capacity = capacity;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -288,32 +311,110 @@ static PetscErrorCode Append(GramPivChol p, PetscInt n, const PetscReal *T, cons
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramPivCholGrow(GramPivChol p, PetscInt rank, PetscReal tolerance)
+/* Columns of a round */
+static PetscErrorCode Round(GramPivChol p, PetscReal tolerance, PetscBool *stop)
 {
   PetscInt   candidates[ROUND], accepted[ROUND], n;
   PetscReal *H, *T;
-  PetscBool  stop = PETSC_FALSE;
+
+  PetscFunctionBegin;
+  PetscCall(Draw(p, tolerance, candidates, stop));
+  if (*stop) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscMalloc2(ROUND * ROUND, &H, GramAt(ROUND, p->have + 1, 0), &T));
+  PetscCall(GatherRows(p, ROUND, candidates, p->have, T));
+  PetscCall(Block(p, candidates, T, H));
+  n = Select(p, candidates, H, accepted, p->values + p->have);
+  for (PetscInt j = 0; j < n; j++) {
+    p->pivots[p->have + j] = candidates[accepted[j]];
+    PetscCall(
+        PetscArraymove(T + GramAt(j, p->have + 1, 0), T + GramAt(accepted[j], p->have + 1, 0), p->have));
+  }
+  PetscCall(Append(p, n, T, H));
+  PetscCall(PetscFree2(H, T));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* What a greedy rule compares; -1 for what it never takes: points whose d is rounding, pivots among them */
+static inline PetscReal Gain(GramPivChol p, PetscInt i)
+{
+  const PetscReal d = p->d[p->start - p->first + i];
+
+  if (!(d > NOISE * p->diagonal)) return -1;
+  return p->rule == GRAM_PIVOT_MEAN ? p->z[i] * p->z[i] / d : d;
+}
+
+/* The row of the largest gain, of those that tie the one of the lowest label. Labels are compared after the largest gain
+   of all ranks is known, so that what ties does not depend on them. */
+static PetscErrorCode Best(GramPivChol p, PetscReal tolerance, PetscInt *pivot, PetscBool *stop)
+{
+  PetscReal largest = -1;
+  PetscInt  least   = PETSC_MAX_INT, label;
+
+  PetscFunctionBegin;
+  for (PetscInt i = 0; i < p->n_local; i++) largest = PetscMax(largest, Gain(p, i));
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &largest, 1, MPIU_REAL, MPI_MAX, p->comm));
+  p->exhausted = (PetscBool)(largest < 0);
+  *stop        = (PetscBool)(p->exhausted || largest < tolerance);
+  if (*stop) PetscFunctionReturn(PETSC_SUCCESS);
+
+  *pivot = p->n;
+  for (PetscInt i = 0; i < p->n_local; i++) {
+    if (Gain(p, i) < (1 - TIE) * largest || (*pivot < p->n && p->label[i] >= least)) continue;
+    least  = p->label[i];
+    *pivot = p->start + i;
+  }
+  PetscCallMPI(MPI_Allreduce(&least, &label, 1, MPIU_INT, MPI_MIN, p->comm));
+  if (least != label) *pivot = p->n;
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, pivot, 1, MPIU_INT, MPI_MIN, p->comm));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* What the last column takes off the kernel mean, c f, and off the squared worst-case error, c^2 */
+static PetscErrorCode Deflate(GramPivChol p)
+{
+  const PetscInt   pivot = p->pivots[p->have - 1] - p->start;
+  const PetscBool  mine  = (PetscBool)(0 <= pivot && pivot < p->n_local);
+  const PetscReal *f     = p->F + GramAt(p->have - 1, p->rows, p->start - p->first);
+  PetscReal        c     = mine ? p->z[pivot] / PetscSqrtReal(p->values[p->have - 1]) : 0;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &c, 1, MPIU_REAL, MPI_SUM, p->comm));
+  for (PetscInt i = 0; i < p->n_local; i++) p->z[i] -= c * f[i];
+  p->taken[p->have - 1] = c * c;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* One column, of a greedy rule */
+static PetscErrorCode Step(GramPivChol p, PetscReal tolerance, PetscBool *stop)
+{
+  PetscReal *T, l;
+  PetscInt   pivot;
+
+  PetscFunctionBegin;
+  PetscCall(Best(p, tolerance, &pivot, stop));
+  if (*stop) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(PetscMalloc1(p->have + 1, &T));
+  PetscCall(GatherRows(p, 1, &pivot, p->have, T));
+  p->pivots[p->have] = pivot;
+  p->values[p->have] = T[p->have];
+  l                  = PetscSqrtReal(T[p->have]);
+  PetscCall(Append(p, 1, T, &l));
+  PetscCall(PetscFree(T));
+  if (p->rule == GRAM_PIVOT_MEAN) PetscCall(Deflate(p));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPivCholGrow(GramPivChol p, PetscInt rank, PetscReal tolerance)
+{
+  PetscBool stop = PETSC_FALSE;
 
   PetscFunctionBegin;
   rank = PetscMin(rank, p->n);
   PetscCall(GramPivCholReserve(p, rank));
-  PetscCall(PetscMalloc1(ROUND * ROUND, &H));
-  while (Take(p, PetscMin(rank, p->have)), p->r < rank) {
-    PetscCall(Draw(p, tolerance, candidates, &stop));
-    if (stop) break;
-    PetscCall(PetscMalloc1(GramAt(ROUND, p->have + 1, 0), &T));
-    PetscCall(GatherRows(p, ROUND, candidates, p->have, T));
-    PetscCall(Block(p, candidates, T, H));
-    n = Select(p, candidates, H, accepted, p->values + p->have);
-    for (PetscInt j = 0; j < n; j++) {
-      p->pivots[p->have + j] = candidates[accepted[j]];
-      PetscCall(
-          PetscArraymove(T + GramAt(j, p->have + 1, 0), T + GramAt(accepted[j], p->have + 1, 0), p->have));
-    }
-    PetscCall(Append(p, n, T, H));
-    PetscCall(PetscFree(T));
+  while (Take(p, PetscMin(rank, p->have)), p->r < rank && !stop) {
+    if (p->rule == GRAM_PIVOT_RANDOM) PetscCall(Round(p, tolerance, &stop));
+    else PetscCall(Step(p, tolerance, &stop));
   }
-  PetscCall(PetscFree(H));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -339,6 +440,14 @@ PetscErrorCode GramPivCholGetPivots(GramPivChol p, const PetscInt **pivots, Pets
   if (pivots) *pivots = p->pivots;
   if (least) *least = p->r ? p->values[0] : 0;
   for (PetscInt j = 1; j < p->r && least; j++) *least = PetscMin(*least, p->values[j]);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPivCholGetReductions(GramPivChol p, const PetscReal **reductions)
+{
+  PetscFunctionBegin;
+  PetscCheck(p->rule == GRAM_PIVOT_MEAN, p->comm, PETSC_ERR_ARG_WRONGSTATE, "the rule knows no kernel mean");
+  *reductions = p->taken;
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
