@@ -359,6 +359,13 @@ PetscErrorCode GramMeanEvaluate(GramMean m, GramPoints X, PetscReal z[], PetscRe
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+PetscErrorCode GramMeanIsSampled(GramMean mean, PetscBool *sampled)
+{
+  PetscFunctionBegin;
+  *sampled = (PetscBool)(mean->samples != NULL);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramMeanGetDouble(GramMean m, PetscReal *twice)
 {
   PetscFunctionBegin;

@@ -72,6 +72,9 @@ PetscErrorCode GramMeanEvaluate(GramMean mean, GramPoints X, PetscReal z[], Pets
 PetscErrorCode GramMeanAt(GramMean mean, PetscInt n, const PetscReal x[], PetscReal z[],
                           PetscReal gradient[]);
 
+/* Of samples, not of a box? Not collective. */
+PetscErrorCode GramMeanIsSampled(GramMean mean, PetscBool *sampled);
+
 /* I. Not collective. */
 PetscErrorCode GramMeanGetDouble(GramMean mean, PetscReal *twice);
 

@@ -1,0 +1,354 @@
+#include <string.h>
+
+#include <petsctao.h>
+
+#include "quadrature.h"
+
+static const char *const methods[] = {"optimal", "equal", "nonnegative"};
+
+const char *GramWeightsMethodName(int method)
+{
+  return method < (int)PETSC_STATIC_ARRAY_LENGTH(methods) ? methods[method] : NULL;
+}
+
+/* The nodes, and what is known of them. */
+typedef struct {
+  MPI_Comm          comm;
+  GramPoints        X;
+  const GramKernel *kernel;
+  GramMean          mean;
+  PetscInt          n, n_local, start, dim;
+  PetscMPIInt       rank;
+  PetscReal        *z;        /* [n_local] */
+  GramBackend       backend, exact;
+  Mat               A, A_true; /* K + alpha I, where it is needed: Operator() */
+} Nodes;
+
+static PetscErrorCode NodesCreate(GramPoints X, const GramKernel *kernel, GramBackend backend, GramMean mean,
+                                  Nodes *s)
+{
+  PetscFunctionBegin;
+  *s = (Nodes){.X = X, .kernel = kernel, .backend = backend, .mean = mean};
+  PetscCall(GramPointsGetSizes(X, &s->comm, &s->dim, &s->n, &s->n_local, &s->start));
+  PetscCallMPI(MPI_Comm_rank(s->comm, &s->rank));
+  PetscCall(PetscMalloc1(s->n_local, &s->z));
+  PetscCall(GramMeanEvaluate(mean, X, s->z, NULL));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Operator(Nodes *s)
+{
+  PetscFunctionBegin;
+  if (s->A) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramMatCreate(s->X, s->kernel, s->backend, &s->A));
+  PetscCall(GramTrueOperatorCreate(s->X, s->kernel, s->backend, s->A, &s->exact, &s->A_true));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode NodesDestroy(Nodes *s)
+{
+  PetscFunctionBegin;
+  PetscCall(MatDestroy(&s->A_true));
+  PetscCall(MatDestroy(&s->A));
+  PetscCall(GramBackendDestroy(&s->exact));
+  PetscCall(PetscFree(s->z));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* ---- few nodes: by the first rank */
+
+/* [n] numbers of all ranks on the first, NULL on the others; free with PetscFree() */
+static PetscErrorCode OnFirst(const Nodes *s, PetscReal *local, PetscReal **all)
+{
+  PetscMPIInt  size, mine = (PetscMPIInt)s->n_local, *counts, *starts;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_size(s->comm, &size));
+  PetscCall(PetscMalloc2(size, &counts, size, &starts));
+  PetscCallMPI(MPI_Gather(&mine, 1, MPI_INT, counts, 1, MPI_INT, 0, s->comm));
+  for (PetscMPIInt r = 0, at = 0; r < size && !s->rank; at += counts[r++]) starts[r] = at;
+  *all = NULL;
+  if (!s->rank) PetscCall(PetscMalloc1(s->n, all));
+  PetscCallMPI(MPI_Gatherv(local, mine, MPIU_REAL, *all, counts, starts, MPIU_REAL, 0, s->comm));
+  PetscCall(PetscFree2(counts, starts));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* optimal weights, or what given ones are worth */
+static PetscErrorCode Extended(Nodes *s, PetscBool solve, PetscBool sum_to_one, PetscReal w[],
+                               GramExtended *result)
+{
+  PetscReal *x, *z, *all;
+  PetscBool  sampled;
+
+  PetscFunctionBegin;
+  PetscCall(GramPointsAllGather(s->X, NULL, &x));
+  PetscCall(OnFirst(s, s->z, &z));
+  PetscCall(OnFirst(s, w, &all));
+  PetscCall(GramMeanIsSampled(s->mean, &sampled));
+  if (s->rank) PetscCall(PetscMalloc1(s->n, &all));
+  if (!s->rank && solve)
+    PetscCall(GramExtendedWeights(s->kernel, s->mean, s->n, x, sampled ? z : NULL, sum_to_one, all, result));
+  else if (!s->rank)
+    PetscCall(GramExtendedError(s->kernel, s->mean, s->n, x, sampled ? z : NULL, all, result));
+  PetscCallMPI(MPI_Bcast(result, sizeof *result, MPI_BYTE, 0, s->comm));
+  PetscCallMPI(MPI_Bcast(all, (PetscMPIInt)s->n, MPIU_REAL, 0, s->comm));
+  PetscCall(PetscArraycpy(w, all + s->start, s->n_local));
+  PetscCall(PetscFree(all));
+  PetscCall(PetscFree(z));
+  PetscCall(PetscFree(x));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Take(const GramExtended *e, GramRule *rule)
+{
+  PetscFunctionBegin;
+  rule->extended          = PETSC_TRUE;
+  rule->wce_squared       = e->wce_squared;
+  rule->wce_squared_equal = e->wce_squared_equal;
+  rule->wce_squared_error = e->wce_squared_error;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* ---- many nodes */
+
+/* a sum over the ranks, each part in more digits than double */
+static PetscErrorCode Sum(MPI_Comm comm, PetscInt n, long double sums[])
+{
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, sums, (PetscMPIInt)n, MPI_LONG_DOUBLE, MPI_SUM, comm));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* of given weights: one product with w, |w| and the equal ones */
+static PetscErrorCode Errors(Nodes *s, const PetscReal w[], GramRule *rule)
+{
+  enum { WZ, EZ, AWZ, WKW, EKE, AWKAW, COUNT };
+  const PetscReal  equal = 1 / (PetscReal)s->n, alpha = s->kernel->alpha;
+  const PetscReal *p;
+  PetscReal       *v, *e, twice, twice_error;
+  long double      sums[COUNT + 1] = {0};
+  PetscInt         ldv;
+  Mat              V, P;
+
+  PetscFunctionBegin;
+  PetscCall(Operator(s));
+  PetscCall(MatCreateDense(s->comm, s->n_local, PETSC_DECIDE, s->n, 3, NULL, &V));
+  PetscCall(MatDenseGetLDA(V, &ldv));
+  PetscCall(MatDenseGetArrayWrite(V, &v));
+  for (PetscInt i = 0; i < s->n_local; i++) {
+    v[i]           = w[i];
+    v[ldv + i]     = equal;
+    v[2 * ldv + i] = PetscAbsReal(w[i]);
+  }
+  PetscCall(MatDenseRestoreArrayWrite(V, &v));
+  PetscCall(MatMatMult(s->A_true, V, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &P));
+  PetscCall(PetscMalloc1(s->n_local, &e));
+  { /* x as the mean's errors want it */
+    const PetscReal *x;
+
+    PetscCall(GramPointsGetArrayRead(s->X, &x));
+    PetscCall(GramMeanGetErrors(s->mean, PETSC_FALSE, s->n_local, x, s->z, e, &twice_error));
+  }
+  PetscCall(MatDenseGetArrayRead(P, &p));
+  for (PetscInt i = 0; i < s->n_local; i++) {
+    const long double wi = w[i], z = s->z[i];
+    PetscInt          ldp;
+
+    PetscCall(MatDenseGetLDA(P, &ldp));
+    sums[WZ] += wi * z;
+    sums[EZ] += equal * z;
+    sums[AWZ] += fabsl(wi) * z;
+    sums[WKW] += wi * (p[i] - alpha * wi);
+    sums[EKE] += equal * (p[ldp + i] - alpha * (long double)equal);
+    sums[AWKAW] += fabsl(wi) * p[2 * ldp + i];
+    sums[COUNT] += 2 * (fabsl(wi) + equal) * e[i];
+  }
+  PetscCall(MatDenseRestoreArrayRead(P, &p));
+  PetscCall(Sum(s->comm, COUNT + 1, sums));
+  PetscCall(GramMeanGetDouble(s->mean, &twice));
+  rule->wce_squared       = (PetscReal)(twice - 2 * sums[WZ] + sums[WKW]);
+  rule->wce_squared_equal = (PetscReal)(twice - 2 * sums[EZ] + sums[EKE]);
+  rule->wce_squared_error =
+      (PetscReal)((512 + (long double)s->n / 128) * 0x1p-53L * (twice + 2 * sums[AWZ] + sums[AWKAW]) +
+                  sums[COUNT] + twice_error);
+  PetscCall(PetscFree(e));
+  PetscCall(MatDestroy(&P));
+  PetscCall(MatDestroy(&V));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Solve(Nodes *s, PetscBool sum_to_one, PetscReal w[], GramRule *rule)
+{
+  const PetscInt   q = sum_to_one ? 2 : 1;
+  const PetscReal *c;
+  PetscReal       *y;
+  long double      sums[2] = {0};
+  PetscInt         ld;
+  GramReport       report;
+  Mat              Y, C;
+
+  PetscFunctionBegin;
+  PetscCall(Operator(s));
+  PetscCall(MatCreateDense(s->comm, s->n_local, PETSC_DECIDE, s->n, q, NULL, &Y));
+  PetscCall(GramMatMatchPanel(s->A, Y));
+  PetscCall(MatDenseGetLDA(Y, &ld));
+  PetscCall(MatDenseGetArrayWrite(Y, &y));
+  for (PetscInt i = 0; i < s->n_local; i++) {
+    y[i] = s->z[i];
+    if (sum_to_one) y[ld + i] = 1;
+  }
+  PetscCall(MatDenseRestoreArrayWrite(Y, &y));
+  PetscCall(GramSolve(s->A, s->A_true, Y, NULL, &C, &report));
+  PetscCall(MatDenseGetLDA(C, &ld));
+  PetscCall(MatDenseGetArrayRead(C, &c));
+  for (PetscInt i = 0; i < s->n_local; i++) {
+    sums[0] += c[i];
+    if (sum_to_one) sums[1] += c[ld + i];
+  }
+  PetscCall(Sum(s->comm, 2, sums));
+  for (PetscInt i = 0; i < s->n_local; i++)
+    w[i] = sum_to_one ? c[i] + (PetscReal)((1 - sums[0]) / sums[1]) * c[ld + i] : c[i];
+  PetscCall(MatDenseRestoreArrayRead(C, &c));
+  rule->converged         = report.converged;
+  rule->iterations        = report.iterations;
+  rule->relative_residual = report.relative_residual;
+  PetscCall(PetscStrncpy(rule->reason, report.reason, sizeof rule->reason));
+  PetscCall(GramReportClear(&report));
+  PetscCall(MatDestroy(&C));
+  PetscCall(MatDestroy(&Y));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* ---- nonnegative weights */
+
+typedef struct {
+  Mat A;
+  Vec z;
+} Quadratic;
+
+/* w'Aw / 2 - z'w and its gradient Aw - z */
+static PetscErrorCode Objective(Tao tao, Vec w, PetscReal *f, Vec g, void *ctx)
+{
+  const Quadratic *q = (const Quadratic *)ctx;
+  PetscReal        wAw, wz;
+
+  PetscFunctionBegin;
+  (void)tao;
+  PetscCall(MatMult(q->A, w, g));
+  PetscCall(VecDot(w, g, &wAw));
+  PetscCall(VecDot(w, q->z, &wz));
+  PetscCall(VecAXPY(g, -1, q->z));
+  *f = wAw / 2 - wz;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Constrain(Nodes *s, PetscReal w[], GramRule *rule)
+{
+  Quadratic          q;
+  PetscReal         *a, scale = 0;
+  Vec                v, lower, upper;
+  Tao                tao;
+  TaoConvergedReason reason;
+  PetscInt           iterations;
+
+  PetscFunctionBegin;
+  PetscCall(Operator(s));
+  q.A = s->A_true;
+  PetscCall(MatCreateVecs(s->A_true, &v, &q.z));
+  PetscCall(VecDuplicate(v, &lower));
+  PetscCall(VecDuplicate(v, &upper));
+  PetscCall(VecSet(lower, 0));
+  PetscCall(VecSet(upper, PETSC_INFINITY));
+  PetscCall(VecGetArrayWrite(q.z, &a));
+  PetscCall(PetscArraycpy(a, s->z, s->n_local));
+  PetscCall(VecRestoreArrayWrite(q.z, &a));
+  PetscCall(VecGetArrayWrite(v, &a));
+  for (PetscInt i = 0; i < s->n_local; i++) a[i] = PetscMax(w[i], 0);
+  PetscCall(VecRestoreArrayWrite(v, &a));
+  PetscCall(VecNorm(q.z, NORM_2, &scale));
+
+  PetscCall(TaoCreate(s->comm, &tao));
+  PetscCall(TaoSetType(tao, TAOBLMVM));
+  PetscCall(TaoSetSolution(tao, v));
+  PetscCall(TaoSetObjectiveAndGradient(tao, NULL, Objective, &q));
+  PetscCall(TaoSetVariableBounds(tao, lower, upper));
+  PetscCall(TaoSetTolerances(tao, GRAM_NONNEGATIVE_RTOL * scale, 0, 0));
+  PetscCall(TaoSetMaximumIterations(tao, 20000));
+  PetscCall(TaoSetMaximumFunctionEvaluations(tao, 100000));
+  PetscCall(TaoSetFromOptions(tao)); /* -tao_* */
+  PetscCall(TaoSolve(tao));
+  PetscCall(TaoGetConvergedReason(tao, &reason));
+  PetscCall(TaoGetIterationNumber(tao, &iterations));
+  PetscCall(VecGetArray(v, &a));
+  PetscCall(PetscArraycpy(w, a, s->n_local));
+  PetscCall(VecRestoreArray(v, &a));
+  rule->iterations += iterations;
+  rule->converged = (PetscBool)(reason > 0);
+  PetscCall(PetscStrncpy(rule->reason, reason > 0 ? "constrained" : "max_iterations", sizeof rule->reason));
+  PetscCall(TaoDestroy(&tao));
+  PetscCall(VecDestroy(&upper));
+  PetscCall(VecDestroy(&lower));
+  PetscCall(VecDestroy(&q.z));
+  PetscCall(VecDestroy(&v));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* sum, least and negative of w on all ranks */
+static PetscErrorCode Count(const Nodes *s, const PetscReal w[], GramRule *rule)
+{
+  long double sum = 0;
+
+  PetscFunctionBegin;
+  rule->least    = PETSC_MAX_REAL;
+  rule->negative = 0;
+  for (PetscInt i = 0; i < s->n_local; i++) {
+    sum += w[i];
+    rule->least = PetscMin(rule->least, w[i]);
+    rule->negative += w[i] < 0;
+  }
+  PetscCall(Sum(s->comm, 1, &sum));
+  rule->sum = (PetscReal)sum;
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &rule->least, 1, MPIU_REAL, MPI_MIN, s->comm));
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &rule->negative, 1, MPIU_INT, MPI_SUM, s->comm));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, GramBackend backend, GramMean mean,
+                                     GramWeightsMethod method, PetscBool sum_to_one, PetscReal w[],
+                                     GramRule *rule)
+{
+  PetscBool    few, changed = PETSC_FALSE;
+  GramExtended e;
+  Nodes        s;
+
+  PetscFunctionBegin;
+  *rule = (GramRule){.converged = PETSC_TRUE, .relative_residual = NAN};
+  PetscCall(PetscStrncpy(rule->reason, method == GRAM_WEIGHTS_EQUAL ? "equal" : "extended", sizeof rule->reason));
+  PetscCall(NodesCreate(X, kernel, backend, mean, &s));
+  few = (PetscBool)(s.n <= GRAM_EXTENDED_MOST);
+  for (PetscInt i = 0; i < s.n_local; i++) w[i] = 1 / (PetscReal)s.n;
+  if (method != GRAM_WEIGHTS_EQUAL) {
+    if (few) {
+      PetscCall(Extended(&s, PETSC_TRUE, sum_to_one, w, &e));
+      GramCheckInput(e.singular < 0 || e.twin < 0, s.comm,
+                     "ridge.alpha: %g is too small, two nodes are the same point", (double)kernel->alpha);
+      GramCheckInput(e.singular < 0, s.comm, "ridge.alpha: %g is too small, the kernel matrix is singular",
+                     (double)kernel->alpha);
+    } else PetscCall(Solve(&s, sum_to_one, w, rule));
+    PetscCall(Count(&s, w, rule));
+    if (method == GRAM_WEIGHTS_NONNEGATIVE && rule->negative) {
+      PetscCall(Constrain(&s, w, rule));
+      PetscCall(Count(&s, w, rule));
+      for (PetscInt i = 0; i < s.n_local && sum_to_one; i++) w[i] /= rule->sum;
+      changed = PETSC_TRUE;
+    }
+  }
+  if (few && (changed || method == GRAM_WEIGHTS_EQUAL))
+    PetscCall(Extended(&s, PETSC_FALSE, PETSC_FALSE, w, &e));
+  if (few) PetscCall(Take(&e, rule));
+  else PetscCall(Errors(&s, w, rule));
+  PetscCall(Count(&s, w, rule));
+  PetscCall(NodesDestroy(&s));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}

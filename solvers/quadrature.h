@@ -1,0 +1,53 @@
+/* Quadrature rules: weights of nodes, and the worst-case error they leave. */
+#pragma once
+
+#include "extended.h"
+#include "solve.h"
+
+typedef enum { GRAM_WEIGHTS_OPTIMAL, GRAM_WEIGHTS_EQUAL, GRAM_WEIGHTS_NONNEGATIVE } GramWeightsMethod;
+
+/* What a rule is worth. */
+typedef struct {
+  PetscReal wce_squared; /* of the weights, without alpha: never clipped, may be below its error */
+  PetscReal wce_squared_equal;
+  PetscReal wce_squared_error; /* bound on the rounding error of the two */
+  PetscReal sum, least;        /* of the weights */
+  PetscInt  negative;          /* how many are */
+  PetscBool extended;          /* in twice the digits of double */
+  PetscBool converged;
+  PetscInt  iterations; /* of the linear solve and of the constrained one */
+  PetscReal relative_residual;
+  char      reason[32];
+} GramRule;
+
+/**
+  GramQuadratureWeights - Weights of nodes X for a measure, and their worst-case error.
+
+  Collective.
+
+      wce^2 = I - 2 w'z + w'Kw
+
+      optimal      (K + alpha I) w = z, the smallest wce^2 + alpha w'w
+      equal        1 / n
+      nonnegative  the smallest of that over w >= 0: optimal weights where these are, else by TAO from max(w, 0)
+
+  @param[in]  X, kernel, backend nodes, k and alpha; who evaluates the products of more than GRAM_EXTENDED_MOST nodes
+  @param[in]  mean        of kernel over the measure
+  @param[in]  sum_to_one  optimal: w += (1 - 1'w) / (1'u) u, (K + alpha I) u = 1, the minimum under that condition;
+                          nonnegative: by a penalty on the sum and a scaling at the end
+  @param[out] w           [n_local] on the curve
+  @param[out] rule        where not converged, weights of the best iterate
+
+  Up to GRAM_EXTENDED_MOST nodes by the first rank in extended precision (extended.h), else by GramSolve() with -solve_*,
+  -ksp_*, -pc_* and in double: the error bound is then (512 + n / 128) u (I + 2 |w|'z + |w|'K|w|), sums being of blocks of 256,
+  u half a unit in the last place, with what the means lack.
+
+  Errors: GRAM_ERR_INPUT where alpha is 0 and K is singular, naming nodes that coincide.
+**/
+PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, GramBackend backend, GramMean mean,
+                                     GramWeightsMethod method, PetscBool sum_to_one, PetscReal w[], GramRule *rule);
+
+#define GRAM_NONNEGATIVE_RTOL 1e-10 /* of the projected gradient, to that at w = 0 */
+
+/* Names of the methods, as -weights_method has them; NULL after the last. Not collective. */
+const char *GramWeightsMethodName(int method);
