@@ -28,9 +28,8 @@ static void On(int signal, void (*handler)(int))
 void GramSignalsCatch(void) { On(SIGUSR1, Catch); }
 
 /* A signal may reach one rank alone, and clocks differ: all do what any wants. */
-static PetscErrorCode Request(void *ctx, GramRequest *request)
+static PetscErrorCode Request(GramSaving *r, GramRequest *request)
 {
-  GramResume    *r = (GramResume *)ctx;
   PetscLogDouble now;
   int            wanted = GRAM_GO_ON;
 
@@ -56,7 +55,7 @@ static PetscErrorCode Note(MPI_Comm comm, int line, const char *function, const 
 }
 
 /* A solve can do without a checkpoint now and then; one that is to stop cannot, nor one whose file HDF5 still holds. */
-static PetscErrorCode Write(GramResume *r, const GramCheckpoint *c)
+static PetscErrorCode Write(GramSaving *r, const GramCheckpoint *c)
 {
   PetscErrorCode error;
   char           problem[PROBLEM] = "";
@@ -71,10 +70,18 @@ static PetscErrorCode Write(GramResume *r, const GramCheckpoint *c)
     PetscCall(
         PetscFPrintf(r->comm, stderr, "gramarye: warning: %s; the solve goes on without it\n", problem));
   r->without = (PetscBool)(error != 0);
+  PetscCall(PetscTime(&r->last));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode Save(void *ctx, const GramSolveState *state)
+static PetscErrorCode RequestSolve(void *ctx, GramRequest *request)
+{
+  PetscFunctionBegin;
+  PetscCall(Request(&((GramResume *)ctx)->saving, request));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode SaveSolve(void *ctx, const GramSolveState *state)
 {
   GramResume    *r = (GramResume *)ctx;
   GramCheckpoint c = r->of;
@@ -97,9 +104,8 @@ static PetscErrorCode Save(void *ctx, const GramSolveState *state)
     c.rz[q]         = state->rz[q];
     c.iterations[q] = (PetscReal)state->iterations[q];
   }
-  PetscCall(Write(r, &c));
+  PetscCall(Write(&r->saving, &c));
   PetscCall(GramCheckpointClear(&c));
-  PetscCall(PetscTime(&r->last));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -116,7 +122,7 @@ static PetscErrorCode Describe(const GramDataset *data, const GramKernel *kernel
     PetscCall(GramChecksum(data->comm, data->n_local, data->dim, data->gradients, &gradients));
   (void)snprintf(c->data, sizeof c->data, "%016llx %016llx %016llx", (unsigned long long)x,
                  (unsigned long long)y, (unsigned long long)gradients);
-  (void)snprintf(c->kernel, sizeof c->kernel, "%s, amplitude %.17g, alpha %.17g %.17g, tail %d, length scale",
+  (void)snprintf(c->kernel, sizeof c->kernel, "kernel %s, amplitude %.17g, alpha %.17g %.17g, tail %d, length scale",
                  kernel->type, (double)kernel->amplitude, (double)kernel->alpha,
                  kernel->gradients ? (double)kernel->alpha_gradient : 0., (int)kernel->tail_degree);
   if (GramRadialGetInfo(kernel->radial)->twonu > 0) {
@@ -157,13 +163,15 @@ static PetscErrorCode Method(char method[], size_t size)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode FromOptions(MPI_Comm comm, const char *output, GramResume *r, PetscBool *restart)
+static PetscErrorCode FromOptions(MPI_Comm comm, const char *output, GramSaving *r, PetscBool *restart)
 {
   char      interval[64] = "none", word[32] = "auto";
   char     *end;
   PetscBool set;
 
   PetscFunctionBegin;
+  *r = (GramSaving){.comm = comm};
+  PetscCall(PetscTime(&r->last));
   PetscCall(PetscSNPrintf(r->path, sizeof r->path, "%s.checkpoint", output));
   PetscCall(PetscOptionsGetString(NULL, NULL, "-checkpoint_file", r->path, sizeof r->path, NULL));
   PetscCall(PetscOptionsGetString(NULL, NULL, "-checkpoint_interval", interval, sizeof interval, &set));
@@ -184,9 +192,9 @@ static PetscErrorCode Settled(void *ctx, const GramLRVInfo *info, PetscLogDouble
   PetscMPIInt ranks;
 
   PetscFunctionBegin;
-  PetscCallMPI(MPI_Comm_size(r->comm, &ranks));
+  PetscCallMPI(MPI_Comm_size(r->saving.comm, &ranks));
   r->settled = r->memory + bytes;
-  PetscCall(GramSay(r->comm, "set-up",
+  PetscCall(GramSay(r->saving.comm, "set-up",
                     "lrv, rank %" PetscInt_FMT ", %" PetscInt_FMT " neighbours: peak %.3g GB, %.3g GB a rank",
                     info->rank, info->neighbors, r->settled * 1e-9, r->settled / ranks * 1e-9));
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -219,17 +227,40 @@ static PetscErrorCode Adopt(GramResume *r)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* the checkpoint there is, and a word about it */
+static PetscErrorCode Look(const GramSaving *s, PetscBool restart, const char *unit, GramCheckpoint *c,
+                           PetscBool *found)
+{
+  char what[PETSC_MAX_PATH_LEN + 600] = "";
+
+  PetscFunctionBegin;
+  *found = PETSC_FALSE;
+  if (restart) PetscCall(GramCheckpointRead(s->path, c, found, what, sizeof what));
+  if (*found)
+    PetscCall(GramSay(s->comm, "resumed", "from %s, after %" PetscInt_FMT " %s", what, c->total, unit));
+  else if (what[0])
+    PetscCall(PetscFPrintf(s->comm, stderr, "gramarye: warning: checkpoint.restart: begins anew, %s\n", what));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* done: the checkpoint is of no more use */
+static PetscErrorCode Leave(const GramSaving *s, PetscBool done)
+{
+  PetscFunctionBegin;
+  On(SIGTERM, SIG_DFL);
+  if (done) PetscCall(GramCheckpointRemove(s->comm, s->path));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramResumeCreate(MPI_Comm comm, const char *output, const GramDataset *data, GramPoints X,
                                 const GramKernel *kernel, GramResume *r)
 {
-  PetscBool restart, found = PETSC_FALSE;
-  char      what[PETSC_MAX_PATH_LEN + 600] = "";
+  PetscBool restart, found;
 
   PetscFunctionBegin;
   PetscCall(PetscMemzero(r, sizeof *r));
-  r->comm = comm;
-  r->X    = X;
-  PetscCall(FromOptions(comm, output, r, &restart));
+  r->X = X;
+  PetscCall(FromOptions(comm, output, &r->saving, &restart));
   r->of = (GramCheckpoint){.comm    = comm,
                            .n       = data->n,
                            .n_local = data->n_local,
@@ -237,26 +268,139 @@ PetscErrorCode GramResumeCreate(MPI_Comm comm, const char *output, const GramDat
                            .numbers = GramKernelNumbers(kernel)};
   PetscCall(Describe(data, kernel, &r->of));
   PetscCall(Method(r->of.method, sizeof r->of.method));
-  r->control = (GramSolveControl){.request = Request, .save = Save, .settled = Settled, .ctx = r};
+  r->control = (GramSolveControl){.request = RequestSolve, .save = SaveSolve, .settled = Settled, .ctx = r};
   r->found   = r->of;
-  if (restart) PetscCall(GramCheckpointRead(r->path, &r->found, &found, what, sizeof what));
-  if (found) {
-    PetscCall(Adopt(r));
-    PetscCall(GramSay(comm, "resumed", "from %s, after %" PetscInt_FMT " iterations", what, r->found.total));
-  } else if (what[0])
-    PetscCall(PetscFPrintf(comm, stderr, "gramarye: warning: checkpoint.restart: begins anew, %s\n", what));
-  PetscCall(PetscTime(&r->last));
+  PetscCall(Look(&r->saving, restart, "iterations", &r->found, &found));
+  if (found) PetscCall(Adopt(r));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
 PetscErrorCode GramResumeDestroy(GramResume *r, PetscBool done)
 {
   PetscFunctionBegin;
-  On(SIGTERM, SIG_DFL);
-  if (done) PetscCall(GramCheckpointRemove(r->comm, r->path));
+  PetscCall(Leave(&r->saving, done));
   PetscCall(MatDestroy(&r->from.X));
   PetscCall(MatDestroy(&r->from.P));
   PetscCall(PetscFree(r->from.iterations));
   PetscCall(GramCheckpointClear(&r->found));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* ---- sweeps */
+
+static PetscErrorCode RequestSweep(void *ctx, GramRequest *request)
+{
+  PetscFunctionBegin;
+  PetscCall(Request(&((GramSweepResume *)ctx)->saving, request));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* rows [first, first + n) of this rank, of nodes that all ranks have */
+static PetscErrorCode Share(MPI_Comm comm, PetscInt all, PetscInt *first, PetscInt *n)
+{
+  PetscFunctionBegin;
+  *n = PETSC_DECIDE;
+  PetscCall(PetscSplitOwnership(comm, n, &all));
+  *first = 0;
+  PetscCallMPI(MPI_Exscan(n, first, 1, MPIU_INT, MPI_SUM, comm));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode SaveSweep(void *ctx, const GramSweepState *state)
+{
+  GramSweepResume *r          = (GramSweepResume *)ctx;
+  GramCheckpoint   c          = r->of;
+  PetscReal        step       = state->step, iterations = 0;
+  PetscReal       *nothing;
+  PetscInt         first, n;
+
+  PetscFunctionBegin;
+  PetscCall(Share(c.comm, r->n, &first, &n));
+  PetscCall(PetscCalloc1(GramAt(n, r->dim, 0), &nothing));
+  c.x          = state->x + GramAt(first, r->dim, 0);
+  c.p          = nothing; /* a descent has no directions to keep */
+  c.rz         = &step;
+  c.iterations = &iterations;
+  c.total      = state->sweeps;
+  c.growth[0]  = state->converged;
+  c.n_history  = state->sweeps * GRAM_SWEEP_HISTORY;
+  c.history    = state->history;
+  PetscCall(Write(&r->saving, &c));
+  PetscCall(PetscFree(nothing));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* while weights are solved for, what there is to save is the nodes */
+static PetscErrorCode SaveNodes(void *ctx, const GramSolveState *state)
+{
+  GramSweepResume *r = (GramSweepResume *)ctx;
+
+  PetscFunctionBegin;
+  (void)state;
+  PetscCall(SaveSweep(r, r->state));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* the nodes of a checkpoint, on every rank */
+static PetscErrorCode AdoptSweep(GramSweepResume *r, const GramCheckpoint *c, GramSweepState *state)
+{
+  PetscMPIInt size, mine, *counts, *starts;
+
+  PetscFunctionBegin;
+  PetscCallMPI(MPI_Comm_size(c->comm, &size));
+  PetscCall(PetscMalloc2(size, &counts, size, &starts));
+  PetscCall(PetscMPIIntCast(c->n_local * r->dim, &mine));
+  PetscCallMPI(MPI_Allgather(&mine, 1, MPI_INT, counts, 1, MPI_INT, c->comm));
+  for (PetscMPIInt p = 0, at = 0; p < size; at += counts[p++]) starts[p] = at;
+  PetscCallMPI(MPI_Allgatherv(c->x, mine, MPIU_REAL, state->x, counts, starts, MPIU_REAL, c->comm));
+  PetscCall(PetscFree2(counts, starts));
+  state->step      = c->rz[0];
+  state->sweeps    = c->n_history / GRAM_SWEEP_HISTORY;
+  state->converged = (PetscBool)(c->growth[0] != 0);
+  state->allocated = state->sweeps;
+  PetscCall(PetscMalloc1(c->n_history, &state->history));
+  PetscCall(PetscArraycpy(state->history, c->history, c->n_history));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramSweepResumeCreate(MPI_Comm comm, const char *output, const GramSweep *sweep, const char *what,
+                                     GramSweepState *state, GramSweepResume *r)
+{
+  GramCheckpoint found;
+  PetscInt       first, n;
+  PetscBool      restart, is;
+  PetscReal      bounds[2 * GRAM_MAX_DIM];
+  uint64_t       start, box;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMemzero(r, sizeof *r));
+  r->dim   = sweep->dim;
+  r->n     = sweep->n;
+  r->state = state;
+  PetscCall(FromOptions(comm, output, &r->saving, &restart));
+  PetscCall(Share(comm, sweep->n, &first, &n));
+  r->of = (GramCheckpoint){.comm = comm, .n = sweep->n, .n_local = n, .q = 1, .numbers = sweep->dim};
+  PetscCall(GramChecksum(comm, n, sweep->dim, state->x + GramAt(first, sweep->dim, 0), &start));
+  PetscCall(PetscArraycpy(bounds, sweep->lower, GRAM_MAX_DIM));
+  PetscCall(PetscArraycpy(bounds + GRAM_MAX_DIM, sweep->upper, GRAM_MAX_DIM));
+  PetscCall(GramChecksum(MPI_COMM_SELF, 2, GRAM_MAX_DIM, bounds, &box));
+  (void)snprintf(r->of.data, sizeof r->of.data, "start %016llx, box %016llx", (unsigned long long)start,
+                 (unsigned long long)box);
+  PetscCall(PetscStrncpy(r->of.kernel, what, sizeof r->of.kernel));
+  r->control = (GramSweepControl){.request = RequestSweep, .save = SaveSweep, .ctx = r};
+  r->solve   = (GramSolveControl){.request = RequestSweep, .save = SaveNodes, .ctx = r};
+  found      = r->of;
+  PetscCall(Look(&r->saving, restart, "sweeps", &found, &is));
+  if (is) {
+    PetscCall(AdoptSweep(r, &found, state));
+    PetscCall(GramCheckpointClear(&found));
+  }
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramSweepResumeDestroy(GramSweepResume *r, PetscBool done)
+{
+  PetscFunctionBegin;
+  PetscCall(Leave(&r->saving, done));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

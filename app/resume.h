@@ -1,29 +1,45 @@
-/* A solve that can be stopped and run again: signals, checkpoints, and what they are of. */
+/* Runs that can be stopped and run again: signals, checkpoints, and what they are of. */
 #pragma once
 
 #include "checkpoint.h"
 #include "dataset.h"
+#include "pwgd.h"
 #include "solve.h"
+
+/* When checkpoints are written, and where: what solves and sweeps share. A plain struct. */
+typedef struct {
+  MPI_Comm       comm;
+  char           path[PETSC_MAX_PATH_LEN];
+  PetscReal      interval; /* seconds between checkpoints, 0: only on a signal */
+  PetscBool      watching; /* TERM is caught */
+  PetscBool      stopping; /* the last request was to stop */
+  PetscBool      without;  /* the last checkpoint could not be written */
+  PetscLogDouble last;     /* when one was written */
+} GramSaving;
 
 /* Everything GramSolve() needs to be saved and gone on with. A plain struct. */
 typedef struct {
-  MPI_Comm         comm;
-  GramPoints       X; /* borrowed */
-  char             path[PETSC_MAX_PATH_LEN];
-  PetscReal        interval; /* seconds between checkpoints, 0: only on a signal */
-  PetscBool        watching; /* TERM is caught */
-  PetscBool        stopping; /* the last request was to stop */
-  PetscBool        without;  /* the last checkpoint could not be written */
-  PetscLogDouble   last;     /* when one was written */
-  GramCheckpoint   of;       /* the problem: its names and sizes */
-  GramCheckpoint   found;    /* what there was to go on from */
+  GramSaving       saving;
+  GramPoints       X;     /* borrowed */
+  GramCheckpoint   of;    /* the problem: its names and sizes */
+  GramCheckpoint   found; /* what there was to go on from */
   GramSolveState   from;
   GramSolveControl control; /* for GramSolve() */
   PetscLogDouble   memory;  /* in: bytes of all ranks at the peak of the run, but for the set-up of pc lrv */
   PetscLogDouble   settled; /* out: with it, once it is known what that takes; 0: it is not known */
 } GramResume;
 
-/* From here on USR1 is noted, and ends a solve with a checkpoint in place of the program. Not collective; before
+/* And GramPwgd(). */
+typedef struct {
+  GramSaving       saving;
+  PetscInt         dim, n;
+  GramCheckpoint   of;
+  GramSweepControl control;
+  GramSolveControl solve; /* of the weights that come after: a signal ends it, and what was swept is saved */
+  GramSweepState  *state; /* borrowed */
+} GramSweepResume;
+
+/* From here on USR1 is noted, and ends a solve or a sweep with a checkpoint in place of the program. Not collective; before
    MPI_Init(). TERM likewise from the first iteration of a solve to its last. */
 void GramSignalsCatch(void);
 
@@ -46,3 +62,15 @@ PetscErrorCode GramResumeCreate(MPI_Comm comm, const char *output, const GramDat
 
 /* done: the result is written, and the checkpoint of no more use. Collective. */
 PetscErrorCode GramResumeDestroy(GramResume *resume, PetscBool done);
+
+/**
+  GramSweepResumeCreate, GramSweepResumeDestroy - The same for nodes on their way: state is that of the start, and becomes
+  that of the checkpoint there is.
+
+  Collective.
+
+  @param[in] what how nodes are moved, in words that tell one descent from another
+**/
+PetscErrorCode GramSweepResumeCreate(MPI_Comm comm, const char *output, const GramSweep *sweep, const char *what,
+                                     GramSweepState *state, GramSweepResume *resume);
+PetscErrorCode GramSweepResumeDestroy(GramSweepResume *resume, PetscBool done);

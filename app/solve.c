@@ -290,7 +290,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   if (report.stopped) {
     PetscCall(GramSay(comm, "stopped",
                       "by a signal after %" PetscInt_FMT " iterations; the same command goes on from %s",
-                      report.iterations, resume.path));
+                      report.iterations, resume.saving.path));
     goto done;
   }
 

@@ -128,7 +128,7 @@ static PetscErrorCode ReadOne(const char *path, GramCheckpoint *c, char differs[
     PetscCall(PetscStrncpy(differs, "it is of other data", size));
   PetscCall(GramH5ReadString(file, "checkpoint", "kernel", text, sizeof text));
   if (!differs[0] && strcmp(text, c->kernel) != 0)
-    PetscCall(PetscSNPrintf(differs, size, "it is of the kernel %s", text));
+    PetscCall(PetscSNPrintf(differs, size, "it is of the %s", text));
   if (!differs[0]) {
     PetscCallMPI(MPI_Comm_rank(c->comm, &rank));
     PetscCallMPI(MPI_Exscan(&mine, &first, 1, MPIU_INT64, MPI_SUM, c->comm));

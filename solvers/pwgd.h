@@ -29,7 +29,7 @@ typedef struct {
 /* A plain struct. */
 typedef struct {
   PetscInt  dim, n;
-  PetscReal lower[GRAM_MAX_DIM], upper[GRAM_MAX_DIM]; /* nodes stay in this box */
+  PetscReal lower[GRAM_MAX_DIM], upper[GRAM_MAX_DIM]; /* [dim] nodes stay in this box; 0 behind */
   PetscInt  blocks;     /* of nodes that move together, one block after the other: 1 all at once, n one by one */
   PetscBool adapt;      /* theta is halved when moves grow */
   PetscReal gap;        /* in spacings h = (vol / n)^(1/d): the background reaches so far beyond the box */

@@ -178,7 +178,8 @@ static PetscErrorCode Errors(Nodes *s, const PetscReal w[], GramRule *rule)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode Solve(Nodes *s, PetscBool sum_to_one, PetscReal w[], GramRule *rule)
+static PetscErrorCode Solve(Nodes *s, PetscBool sum_to_one, const GramSolveControl *control, PetscReal w[],
+                            GramRule *rule)
 {
   const PetscInt   q = sum_to_one ? 2 : 1;
   const PetscReal *c;
@@ -199,7 +200,7 @@ static PetscErrorCode Solve(Nodes *s, PetscBool sum_to_one, PetscReal w[], GramR
     if (sum_to_one) y[ld + i] = 1;
   }
   PetscCall(MatDenseRestoreArrayWrite(Y, &y));
-  PetscCall(GramSolve(s->A, s->A_true, Y, NULL, &C, &report));
+  PetscCall(GramSolve(s->A, s->A_true, Y, control, &C, &report));
   PetscCall(MatDenseGetLDA(C, &ld));
   PetscCall(MatDenseGetArrayRead(C, &c));
   for (PetscInt i = 0; i < s->n_local; i++) {
@@ -211,6 +212,7 @@ static PetscErrorCode Solve(Nodes *s, PetscBool sum_to_one, PetscReal w[], GramR
     w[i] = sum_to_one ? c[i] + (PetscReal)((1 - sums[0]) / sums[1]) * c[ld + i] : c[i];
   PetscCall(MatDenseRestoreArrayRead(C, &c));
   rule->converged         = report.converged;
+  rule->stopped           = report.stopped;
   rule->iterations        = report.iterations;
   rule->relative_residual = report.relative_residual;
   PetscCall(PetscStrncpy(rule->reason, report.reason, sizeof rule->reason));
@@ -315,8 +317,8 @@ static PetscErrorCode Count(const Nodes *s, const PetscReal w[], GramRule *rule)
 }
 
 PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, GramBackend backend, GramMean mean,
-                                     GramWeightsMethod method, PetscBool sum_to_one, PetscReal w[],
-                                     GramRule *rule)
+                                     GramWeightsMethod method, PetscBool sum_to_one,
+                                     const GramSolveControl *control, PetscReal w[], GramRule *rule)
 {
   PetscBool    few, changed = PETSC_FALSE;
   GramExtended e;
@@ -335,7 +337,8 @@ PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, Gra
                      "ridge.alpha: %g is too small, two nodes are the same point", (double)kernel->alpha);
       GramCheckInput(e.singular < 0, s.comm, "ridge.alpha: %g is too small, the kernel matrix is singular",
                      (double)kernel->alpha);
-    } else PetscCall(Solve(&s, sum_to_one, w, rule));
+    } else PetscCall(Solve(&s, sum_to_one, control, w, rule));
+    if (rule->stopped) goto done;
     PetscCall(Count(&s, w, rule));
     if (method == GRAM_WEIGHTS_NONNEGATIVE && rule->negative) {
       PetscCall(Constrain(&s, w, rule));
@@ -349,6 +352,7 @@ PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, Gra
   if (few) PetscCall(Take(&e, rule));
   else PetscCall(Errors(&s, w, rule));
   PetscCall(Count(&s, w, rule));
+done:
   PetscCall(NodesDestroy(&s));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -14,7 +14,7 @@ typedef struct {
   PetscReal sum, least;        /* of the weights */
   PetscInt  negative;          /* how many are */
   PetscBool extended;          /* in twice the digits of double */
-  PetscBool converged;
+  PetscBool converged, stopped;
   PetscInt  iterations; /* of the linear solve and of the constrained one */
   PetscReal relative_residual;
   char      reason[32];
@@ -35,6 +35,7 @@ typedef struct {
   @param[in]  mean        of kernel over the measure
   @param[in]  sum_to_one  optimal: w += (1 - 1'w) / (1'u) u, (K + alpha I) u = 1, the minimum under that condition;
                           nonnegative: by a penalty on the sum and a scaling at the end
+  @param[in]  control     NULL, or who may stop the solve of many nodes: w is then of no use
   @param[out] w           [n_local] on the curve
   @param[out] rule        where not converged, weights of the best iterate
 
@@ -45,7 +46,8 @@ typedef struct {
   Errors: GRAM_ERR_INPUT where alpha is 0 and K is singular, naming nodes that coincide.
 **/
 PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, GramBackend backend, GramMean mean,
-                                     GramWeightsMethod method, PetscBool sum_to_one, PetscReal w[], GramRule *rule);
+                                     GramWeightsMethod method, PetscBool sum_to_one,
+                                     const GramSolveControl *control, PetscReal w[], GramRule *rule);
 
 #define GRAM_NONNEGATIVE_RTOL 1e-10 /* of the projected gradient, to that at w = 0 */
 
