@@ -15,12 +15,14 @@ typedef struct {
   const PetscReal *lower, *upper, *length_scale;
 } Box;
 
-/* The trapezoid rule for a profile: nodes d = j step, j = first ... last, which means need from value on. */
+/* A profile as a sum of Gaussians, by the trapezoid rule with nodes d = j step, j = first ... last. */
 typedef struct {
-  PetscBool inverse;     /* g falls with d, as 1 / t: matern */
-  PetscBool closed;      /* Gaussians below first are 1 and summed in one */
-  PetscReal order, step; /* nu or b */
-  PetscInt  first, value, last;
+  PetscReal order;   /* nu or b */
+  PetscBool inverse; /* g falls with d, as 1 / t: matern */
+  PetscReal step;
+  PetscInt  first, last; /* for gradients; means need those from value on */
+  PetscInt  value;
+  PetscBool closed; /* Gaussians below first are 1 and summed in one */
 } Mixture;
 
 #define MEAN(name)   name##_Working
@@ -42,7 +44,6 @@ typedef Nodes_Working Nodes_Quad;
 #endif
 
 struct _p_GramMean {
-  MPI_Comm      comm;
   GramKernel    kernel;
   PetscReal     twice, twice_lo, error, pairs_error; /* I, and relative errors of it and z */
   PetscReal    *lower, *upper;                       /* of a box, else NULL */
@@ -144,7 +145,6 @@ static PetscErrorCode Create(MPI_Comm comm, const GramKernel *kernel, const char
   GramCheckInput(compact || !(profile->support > 0), comm,
                  "nodes.measure: %s has no kernel mean for %s; take samples", measure, kernel->type);
   PetscCall(PetscNew(mean));
-  (*mean)->comm             = comm;
   (*mean)->kernel           = *kernel;
   (*mean)->kernel.alpha     = 0;
   (*mean)->kernel.gradients = PETSC_FALSE;

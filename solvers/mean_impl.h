@@ -65,7 +65,8 @@ static MEAN_REAL MEAN(Factor)(MEAN_REAL p, MEAN_REAL width, MEAN_REAL left, MEAN
   const MEAN_REAL half_root_pi = MEAN_C(0.886226925452758013649083741670572591), w = p * width;
   MEAN_REAL       near, middle, before = 0, now = 1, next, sum = 0, last = 1;
 
-  if (left >= 0 && right >= 0) return half_root_pi * (MEAN_F(erf)(p * left) + MEAN_F(erf)(p * right)) / w;
+  if (!(left < 0 || right < 0)) /* NaN too */
+    return half_root_pi * (MEAN_F(erf)(p * left) + MEAN_F(erf)(p * right)) / w;
   near = -p * (left < right ? left : right);
   if (near * near > MEAN_LOG_MAX) return 0;
   if (w > 1) return half_root_pi * (MEAN_F(erfc)(near) - MEAN_F(erfc)(near + w)) / w;

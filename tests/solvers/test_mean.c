@@ -47,7 +47,7 @@ static PetscErrorCode Place(const char *type, PetscReal beta, int where, Case *c
 
 /* z at x and I as hi + lo, by mpmath 1.3.0 with 34 digits: tanh-sinh quadrature over log t of the mixtures in mean.h,
    compared with quadrature of k itself over the box in the plane; rational_quadratic
-   outside by that alone */
+   outside and with beta = 1e-6, 1e6 by that alone */
 static const struct {
   const char *type;
   PetscReal   beta;
@@ -72,6 +72,10 @@ static const struct {
      -4.4496078094923992e-18},
     {"rational_quadratic", 0.01, PLANE, 0.9547929066376898, -1.9153446572724780e-17, 0.9517347513281803,
      -5.1448220270233144e-17},
+    {"rational_quadratic", 1e-06, PLANE, 0.9999862033469441, -2.5356269863081619e-17, 0.9999858756023478,
+     -3.6424867157650897e-17},
+    {"rational_quadratic", 1e+06, PLANE, 0.3603131754159982, -1.0902447656368194e-17, 0.31760800555432916,
+     -7.5415590253239650e-18},
     {"rational_quadratic", 10000.0, PLANE, 0.3603253649896918, -1.1779276141885601e-17, 0.3176177318264607,
      -2.4507369987807081e-17},
     {"exponential", NAN, LINE, 0.19815678467061723, 1.1405303671740755e-17, 0.18000090799859525,
@@ -257,6 +261,9 @@ static PetscErrorCode Bounds(void)
       CHECK(outside || error < 1000 * PETSC_MACHINE_EPSILON * z, "%s at %g, %g: z = %.3g with error %.3g",
             types[k], c.x[0], c.x[1], z, error);
     }
+    c.x[1] = NAN;
+    PetscCall(GramMeanAt(mean, 1, c.x, &z, NULL));
+    CHECK(PetscIsNanReal(z), "%s: z(NaN) = %g", types[k], z);
     PetscCall(GramMeanDestroy(&mean));
   }
   PetscFunctionReturn(PETSC_SUCCESS);
