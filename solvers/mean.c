@@ -170,7 +170,7 @@ PetscErrorCode GramMeanCreateBox(MPI_Comm comm, const GramKernel *kernel, const 
   m->box = (Box){kernel->dim, m->lower, m->upper, m->kernel.length_scale};
   MixtureChoose(kernel, &m->box, PetscLogReal(0x1p-53), &mixture);
   PetscCall(NodesCreate_Working(&mixture, &m->nodes));
-  m->twice = square * Double_Working(&m->nodes, &m->box);
+  m->twice = square * MeanOfMean_Working(&m->nodes, &m->box);
   m->error = 0x1p-53 * (PetscReal)(8 * kernel->dim + m->nodes.n + 32);
 #if defined(GRAM_HAVE_QUAD)
   {
@@ -178,7 +178,7 @@ PetscErrorCode GramMeanCreateBox(MPI_Comm comm, const GramKernel *kernel, const 
 
     MixtureChoose(kernel, &m->box, PetscLogReal(0x1p-113), &mixture);
     PetscCall(NodesCreate_Quad(&mixture, &m->quad));
-    twice       = (__float128)kernel->amplitude * kernel->amplitude * Double_Quad(&m->quad, &m->box);
+    twice       = (__float128)kernel->amplitude * kernel->amplitude * MeanOfMean_Quad(&m->quad, &m->box);
     m->twice    = (PetscReal)twice;
     m->twice_lo = (PetscReal)(twice - m->twice);
   }
@@ -384,9 +384,9 @@ PetscErrorCode GramMeanGetDoublePair(GramMean m, PetscReal *hi, PetscReal *lo)
 PetscErrorCode GramMeanGetErrors(GramMean m, PetscBool pairs, PetscInt n, const PetscReal x[],
                                  const PetscReal z[], PetscReal error[], PetscReal *twice)
 {
-  const PetscReal relative = pairs ? m->pairs_error : m->error;
-  const PetscInt  dim      = m->kernel.dim;
-  PetscReal       inside[GRAM_MAX_DIM], largest;
+  const PetscReal relative             = pairs ? m->pairs_error : m->error;
+  const PetscInt  dim                  = m->kernel.dim;
+  PetscReal       inside[GRAM_MAX_DIM] = {0}, largest;
 
   PetscFunctionBegin;
   for (PetscInt i = 0; i < n; i++) {

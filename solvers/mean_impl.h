@@ -63,7 +63,7 @@ static PetscErrorCode MEAN(NodesCreate)(const Mixture *m, MEAN(Nodes) * nodes)
 static MEAN_REAL MEAN(Factor)(MEAN_REAL p, MEAN_REAL width, MEAN_REAL left, MEAN_REAL right)
 {
   const MEAN_REAL half_root_pi = MEAN_C(0.886226925452758013649083741670572591), w = p * width;
-  MEAN_REAL       near, middle, before = 0, now = 1, next, sum = 0, last = 1;
+  MEAN_REAL       near, middle, before = 0, now = 1, next, sum = 0;
 
   if (!(left < 0 || right < 0)) /* NaN too */
     return half_root_pi * (MEAN_F(erf)(p * left) + MEAN_F(erf)(p * right)) / w;
@@ -72,11 +72,11 @@ static MEAN_REAL MEAN(Factor)(MEAN_REAL p, MEAN_REAL width, MEAN_REAL left, MEAN
   if (w > 1) return half_root_pi * (MEAN_F(erfc)(near) - MEAN_F(erfc)(near + w)) / w;
   /* Taylor about the middle: now = H_n(middle) (w/2)^n / n! of the Hermite polynomials */
   middle = near + w / 2;
-  for (int n = 0; sum + now != sum || sum + last != sum; n++) {
+  for (int n = 0; sum + now != sum || sum + before != sum; n++) {
     if (n % 2 == 0) sum += now / (n + 1);
     next   = (middle * w * now - w * w / 2 * before) / (n + 1);
-    before = last = now;
-    now           = next;
+    before = now;
+    now    = next;
   }
   return sum * MEAN_F(exp)(-middle * middle);
 }
@@ -124,7 +124,7 @@ static MEAN_REAL MEAN(Mean)(const MEAN(Nodes) * nodes, const Box *box, const Pet
 }
 
 /* the mean of that mean */
-static MEAN_REAL MEAN(Double)(const MEAN(Nodes) * nodes, const Box *box)
+static MEAN_REAL MEAN(MeanOfMean)(const MEAN(Nodes) * nodes, const Box *box)
 {
   MEAN_REAL sum = nodes->constant;
 

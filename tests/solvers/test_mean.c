@@ -328,7 +328,8 @@ static PetscErrorCode Samples(GramBackend backend, const char *type, int where, 
   PetscCall(PetscMalloc4(m_local, &w, n_local, &z, n_local * dim, &gradient, n_local, &error));
   PetscCall(GramPointsGetArrayRead(S, &x));
   for (PetscInt i = 0; i < m_local; i++)
-    w[i] = weighted ? PetscSqr(x[i * dim] - c.lower[0]) : 1; /* by place: alike on any number of ranks */
+    w[i] = weighted ? PetscSqr(x[GramAt(i, dim, 0)] - c.lower[0])
+                    : 1; /* by place: alike on any number of ranks */
   PetscCall(GramMeanCreateSamples(PETSC_COMM_WORLD, &c.kernel, backend, S, weighted ? w : NULL, &mean));
   PetscCall(Everything(S, w, &y, &all));
   for (PetscInt i = 0; i < m; i++) sum += all[i];
