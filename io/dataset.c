@@ -192,6 +192,7 @@ static PetscErrorCode CheckLatitudes(const char *key, const char *name, const Se
 /* The names a group of keys gives to a file and its datasets. */
 typedef struct {
   const char *group; /* "data" or "target" */
+  const char *key;   /* of the file, where it is not group.file */
   char        key_points[64];
   char        file[PETSC_MAX_PATH_LEN], points[128], values[128], gradients[128], index[128];
   PetscInt    limit;
@@ -262,7 +263,8 @@ static PetscErrorCode SourceOpen(const Source *source, GramDataset *d, GramH5 *f
   char     key_file[64], key_values[64];
 
   PetscFunctionBegin;
-  PetscCall(PetscSNPrintf(key_file, sizeof key_file, "%s.file", source->group));
+  if (source->key) PetscCall(PetscStrncpy(key_file, source->key, sizeof key_file));
+  else PetscCall(PetscSNPrintf(key_file, sizeof key_file, "%s.file", source->group));
   PetscCall(PetscSNPrintf(key_values, sizeof key_values, "%s.values", source->group));
   PetscCall(GramH5OpenRead(d->comm, source->file, key_file, file));
   PetscCall(GramH5GetShape(*file, source->points, source->key_points, PETSC_FALSE, &ndims, &n, &d->dim_file));
@@ -409,6 +411,40 @@ PetscErrorCode GramDatasetRead(MPI_Comm comm, GramDataset *data)
   data->row = rows.row;
   PetscCall(GramH5Close(&file));
   PetscCall(Standardize(data, (PetscBool)(choice & 1), (PetscBool)(choice & 2)));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramDatasetReadPoints(MPI_Comm comm, const char *key, const char *path, const char *column,
+                                     GramDataset *data)
+{
+  Source    source = {.group = "data", .key = key};
+  PetscBool there  = PETSC_FALSE;
+  Selection rows;
+  GramH5    file;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMemzero(data, sizeof *data));
+  data->comm = comm;
+  if (!key) PetscCall(SourceFromOptions(comm, "data", "", &source));
+  else {
+    PetscCall(PetscStrncpy(source.file, path, sizeof source.file));
+    PetscCall(PetscStrncpy(source.points, "x", sizeof source.points));
+    PetscCall(PetscStrncpy(source.key_points, key, sizeof source.key_points));
+  }
+  source.values[0] = '\0'; /* a file of nodes has no values, and need not be asked for them */
+  GramCheckInput(source.file[0], comm, "%s: no file given", key ? key : "data.file");
+  if (column) {
+    PetscCall(GramH5OpenRead(comm, source.file, key, &file));
+    PetscCall(GramH5Exists(file, column, &there));
+    PetscCall(GramH5Close(&file));
+  }
+  if (there) PetscCall(PetscStrncpy(source.values, column, sizeof source.values));
+  PetscCall(SourceOpen(&source, data, &file, &rows));
+  PetscCall(CheckMemory(data, rows.n, source.key_points));
+  PetscCall(ReadRows(&source, file, 0, rows.n, &rows, data));
+  data->row = rows.row;
+  PetscCall(GramH5Close(&file));
+  PetscCall(Standardize(data, PETSC_FALSE, PETSC_FALSE));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -41,6 +41,19 @@ typedef struct {
 **/
 PetscErrorCode GramDatasetRead(MPI_Comm comm, GramDataset *data);
 
+/**
+  GramDatasetReadPoints - Points alone, without values, as they stand in the file.
+
+  Collective on comm. Free with GramDatasetClear().
+
+  @param[in] key    NULL: -data_file, -data_points, -data_index, -data_limit; else for messages, "nodes.start": dataset x of path
+  @param[in] column NULL, or a dataset that may be there: y is then what it holds
+
+  Errors: those of GramDatasetRead().
+**/
+PetscErrorCode GramDatasetReadPoints(MPI_Comm comm, const char *key, const char *path, const char *column,
+                                     GramDataset *data);
+
 /* Where to predict: any number of rows, of which a chunk is at hand. */
 typedef struct {
   GramDataset rows; /* the chunk that GramTargetsRead() read last, x, x_file, and y where values are known */

@@ -289,18 +289,11 @@ static PetscErrorCode CoefficientsWrite(GramH5 file, const GramModel *m)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramModelWrite(GramH5 file, const GramModel *m)
+PetscErrorCode GramKernelWrite(GramH5 file, const GramKernel *k)
 {
-  const GramKernel  *k      = &m->kernel;
-  const GramScaling *s      = &m->scaling;
-  const PetscReal    degree = (PetscReal)k->tail_degree;
-  PetscMPIInt        rank;
+  const PetscReal degree = (PetscReal)k->tail_degree;
 
   PetscFunctionBegin;
-  PetscCall(GramH5WriteRows(file, "x", 2, m->n_local, m->dim_file, m->x_file));
-  PetscCall(CoefficientsWrite(file, m));
-  PetscCallMPI(MPI_Comm_rank(m->comm, &rank));
-  PetscCall(GramH5WriteRows(file, "tail", 2, rank ? 0 : m->n_tail, m->q, m->tail));
   PetscCall(GramH5WriteString(file, "kernel", "type", k->type));
   PetscCall(GramH5WriteReals(file, "kernel", "nu", 0, &k->nu));
   PetscCall(GramH5WriteReals(file, "kernel", "beta", 0, &k->beta));
@@ -310,6 +303,21 @@ PetscErrorCode GramModelWrite(GramH5 file, const GramModel *m)
   PetscCall(GramH5WriteReals(file, "kernel", "ridge_alpha", 0, &k->alpha));
   PetscCall(GramH5WriteReals(file, "kernel", "ridge_alpha_gradient", 0, &k->alpha_gradient));
   PetscCall(GramH5WriteReals(file, "kernel", "tail_degree", 0, &degree));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramModelWrite(GramH5 file, const GramModel *m)
+{
+  const GramKernel  *k = &m->kernel;
+  const GramScaling *s = &m->scaling;
+  PetscMPIInt        rank;
+
+  PetscFunctionBegin;
+  PetscCall(GramH5WriteRows(file, "x", 2, m->n_local, m->dim_file, m->x_file));
+  PetscCall(CoefficientsWrite(file, m));
+  PetscCallMPI(MPI_Comm_rank(m->comm, &rank));
+  PetscCall(GramH5WriteRows(file, "tail", 2, rank ? 0 : m->n_tail, m->q, m->tail));
+  PetscCall(GramKernelWrite(file, k));
   PetscCall(GramH5WriteInt(file, "scaling", "sphere", s->sphere));
   PetscCall(SmallWrite(file, m->comm, "scaling/point_shift", s->dim, s->point_shift));
   PetscCall(SmallWrite(file, m->comm, "scaling/point_scale", s->dim, s->point_scale));

@@ -70,6 +70,9 @@ PetscErrorCode GramOutputFromOptions(MPI_Comm comm, char path[], size_t size);
 PetscErrorCode GramModelRead(MPI_Comm comm, GramModel *model);
 PetscErrorCode GramModelClear(GramModel *model);
 
+/* Group kernel. Collective. */
+PetscErrorCode GramKernelWrite(GramH5 file, const GramKernel *kernel);
+
 /* Datasets x, coefficients, gradient_coefficients, tail and groups kernel, scaling. Collective. */
 PetscErrorCode GramModelWrite(GramH5 file, const GramModel *model);
 
