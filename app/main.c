@@ -16,6 +16,8 @@ static const char usage[] =
     "\n"
     "  solve    fit a model, write it; predict at targets when they are given\n"
     "  predict  evaluate a model at targets\n"
+    "  nodes    generate quadrature nodes, their weights and worst-case error\n"
+    "  weights  weights and worst-case error of given nodes\n"
     "  bench    time products and solves; one JSON object per line per case\n"
     "  info     what this build and this machine can do (no config)\n"
     "\n"
@@ -29,6 +31,8 @@ static const struct {
 } verbs[] = {
     {"solve", GramVerbSolve, NULL},
     {"predict", GramVerbPredict, NULL},
+    {"nodes", GramVerbNodes, "configs/nodes.yaml"},
+    {"weights", GramVerbWeights, NULL},
     {"bench", GramVerbBench, "configs/bench_products.yaml"},
     {"info", GramVerbInfo, NULL},
 };
@@ -129,7 +133,8 @@ int main(int argc, char **argv)
   }
   for (; verb < PETSC_STATIC_ARRAY_LENGTH(verbs) && strcmp(command.verb, verbs[verb].name); verb++) continue;
   if (verb == PETSC_STATIC_ARRAY_LENGTH(verbs)) {
-    (void)snprintf(problem, sizeof problem, "unknown verb '%s' (solve, predict, bench, info)", command.verb);
+    (void)snprintf(problem, sizeof problem, "unknown verb '%s' (solve, predict, nodes, weights, bench, info)",
+                   command.verb);
   } else if (verbs[verb].config && !command.n_configs && !problem[0]) {
     (void)snprintf(problem, sizeof problem, "%s: no config given, such as %s", command.verb,
                    verbs[verb].config);

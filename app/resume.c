@@ -122,8 +122,9 @@ static PetscErrorCode Describe(const GramDataset *data, const GramKernel *kernel
     PetscCall(GramChecksum(data->comm, data->n_local, data->dim, data->gradients, &gradients));
   (void)snprintf(c->data, sizeof c->data, "%016llx %016llx %016llx", (unsigned long long)x,
                  (unsigned long long)y, (unsigned long long)gradients);
-  (void)snprintf(c->kernel, sizeof c->kernel, "kernel %s, amplitude %.17g, alpha %.17g %.17g, tail %d, length scale",
-                 kernel->type, (double)kernel->amplitude, (double)kernel->alpha,
+  (void)snprintf(c->kernel, sizeof c->kernel,
+                 "kernel %s, amplitude %.17g, alpha %.17g %.17g, tail %d, length scale", kernel->type,
+                 (double)kernel->amplitude, (double)kernel->alpha,
                  kernel->gradients ? (double)kernel->alpha_gradient : 0., (int)kernel->tail_degree);
   if (GramRadialGetInfo(kernel->radial)->twonu > 0) {
     (void)snprintf(number, sizeof number, ", 2 nu %d", (int)GramRadialGetInfo(kernel->radial)->twonu);
@@ -239,7 +240,8 @@ static PetscErrorCode Look(const GramSaving *s, PetscBool restart, const char *u
   if (*found)
     PetscCall(GramSay(s->comm, "resumed", "from %s, after %" PetscInt_FMT " %s", what, c->total, unit));
   else if (what[0])
-    PetscCall(PetscFPrintf(s->comm, stderr, "gramarye: warning: checkpoint.restart: begins anew, %s\n", what));
+    PetscCall(
+        PetscFPrintf(s->comm, stderr, "gramarye: warning: checkpoint.restart: begins anew, %s\n", what));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -308,9 +310,9 @@ static PetscErrorCode Share(MPI_Comm comm, PetscInt all, PetscInt *first, PetscI
 
 static PetscErrorCode SaveSweep(void *ctx, const GramSweepState *state)
 {
-  GramSweepResume *r          = (GramSweepResume *)ctx;
-  GramCheckpoint   c          = r->of;
-  PetscReal        step       = state->step, iterations = 0;
+  GramSweepResume *r    = (GramSweepResume *)ctx;
+  GramCheckpoint   c    = r->of;
+  PetscReal        step = state->step, iterations = 0;
   PetscReal       *nothing;
   PetscInt         first, n;
 
@@ -363,8 +365,8 @@ static PetscErrorCode AdoptSweep(GramSweepResume *r, const GramCheckpoint *c, Gr
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramSweepResumeCreate(MPI_Comm comm, const char *output, const GramSweep *sweep, const char *what,
-                                     GramSweepState *state, GramSweepResume *r)
+PetscErrorCode GramSweepResumeCreate(MPI_Comm comm, const char *output, const GramSweep *sweep,
+                                     const char *what, GramSweepState *state, GramSweepResume *r)
 {
   GramCheckpoint found;
   PetscInt       first, n;

@@ -71,6 +71,6 @@ PetscErrorCode GramResumeDestroy(GramResume *resume, PetscBool done);
 
   @param[in] what how nodes are moved, in words that tell one descent from another
 **/
-PetscErrorCode GramSweepResumeCreate(MPI_Comm comm, const char *output, const GramSweep *sweep, const char *what,
-                                     GramSweepState *state, GramSweepResume *resume);
+PetscErrorCode GramSweepResumeCreate(MPI_Comm comm, const char *output, const GramSweep *sweep,
+                                     const char *what, GramSweepState *state, GramSweepResume *resume);
 PetscErrorCode GramSweepResumeDestroy(GramSweepResume *resume, PetscBool done);

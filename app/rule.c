@@ -6,8 +6,8 @@
 #include "rule.h"
 
 /* one number for all coordinates, or one each */
-static PetscErrorCode Bounds(MPI_Comm comm, const char *option, const char *help, PetscInt dim, PetscReal fallback,
-                             PetscReal bounds[], PetscBool *set)
+static PetscErrorCode Bounds(MPI_Comm comm, const char *option, const char *help, PetscInt dim,
+                             PetscReal fallback, PetscReal bounds[], PetscBool *set)
 {
   PetscInt n = GRAM_MAX_DIM;
 
@@ -28,7 +28,8 @@ static PetscErrorCode Bounds(MPI_Comm comm, const char *option, const char *help
 }
 
 /* [n][q] of all ranks, in order; free with PetscFree() */
-static PetscErrorCode OnAll(MPI_Comm comm, PetscInt n_local, PetscInt q, const PetscReal *local, PetscReal **all)
+static PetscErrorCode OnAll(MPI_Comm comm, PetscInt n_local, PetscInt q, const PetscReal *local,
+                            PetscReal **all)
 {
   PetscMPIInt size, mine, *counts, *starts, total = 0;
 
@@ -54,7 +55,8 @@ static PetscErrorCode SamplesRead(MPI_Comm comm, GramMeasure *m)
 
   PetscFunctionBegin;
   PetscOptionsBegin(comm, "nodes_", "The measure", NULL);
-  PetscCall(PetscOptionsString("-samples", "HDF5 file with x and optional weights", NULL, path, path, sizeof path, NULL));
+  PetscCall(PetscOptionsString("-samples", "HDF5 file with x and optional weights", NULL, path, path,
+                               sizeof path, NULL));
   PetscOptionsEnd();
   GramCheckInput(path[0], comm, "nodes.samples: no file given, and nodes.measure is samples");
   PetscCall(GramDatasetReadPoints(comm, "nodes.samples", path, "weights", &d));
@@ -62,7 +64,8 @@ static PetscErrorCode SamplesRead(MPI_Comm comm, GramMeasure *m)
                  "nodes.samples: '%s' has %" PetscInt_FMT " columns, but the nodes have %" PetscInt_FMT
                  " coordinates",
                  path, d.dim, m->dim);
-  GramCheckInput(d.q <= 1, comm, "nodes.samples: dataset 'weights' of '%s' has %" PetscInt_FMT " columns, not 1", path, d.q);
+  GramCheckInput(d.q <= 1, comm,
+                 "nodes.samples: dataset 'weights' of '%s' has %" PetscInt_FMT " columns, not 1", path, d.q);
   m->n_samples = d.n;
   PetscCall(PetscMalloc1(d.n_local, &w));
   for (PetscInt i = 0; i < d.n_local; i++) {
@@ -73,7 +76,8 @@ static PetscErrorCode SamplesRead(MPI_Comm comm, GramMeasure *m)
   PetscCall(OnAll(comm, d.n_local, 1, w, &m->charge));
   PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPI_LONG_DOUBLE, MPI_SUM, comm));
   for (PetscInt i = 0; i < d.n; i++) {
-    GramCheckInput(m->charge[i] >= 0, comm, "nodes.samples: dataset 'weights' row %" PetscInt_FMT " is %.6g, not >= 0", i,
+    GramCheckInput(m->charge[i] >= 0, comm,
+                   "nodes.samples: dataset 'weights' row %" PetscInt_FMT " is %.6g, not >= 0", i,
                    (double)m->charge[i]);
     m->charge[i] /= (PetscReal)sum;
   }
@@ -100,12 +104,14 @@ PetscErrorCode GramMeasureFromOptions(MPI_Comm comm, PetscInt dim, GramMeasure *
   PetscCall(PetscMemzero(m, sizeof *m));
   m->dim = dim;
   PetscOptionsBegin(comm, "nodes_", "The measure", NULL);
-  PetscCall(PetscOptionsString("-measure", "uniform (on the box), samples (of a file)", NULL, name, name, sizeof name, NULL));
+  PetscCall(PetscOptionsString("-measure", "uniform (on the box), samples (of a file)", NULL, name, name,
+                               sizeof name, NULL));
   PetscOptionsEnd();
   PetscCall(PetscStrcmp(name, "uniform", &uniform));
   PetscCall(PetscStrcmp(name, "samples", &samples));
   GramCheckInput(uniform || samples, comm, "nodes.measure: '%s' is none of uniform, samples", name);
-  PetscCall(Bounds(comm, "-lower", "Lower bounds: one number, or one per coordinate", dim, 0, m->lower, &lower));
+  PetscCall(
+      Bounds(comm, "-lower", "Lower bounds: one number, or one per coordinate", dim, 0, m->lower, &lower));
   PetscCall(Bounds(comm, "-upper", "Upper bounds", dim, 1, m->upper, &upper));
   if (samples) PetscCall(SamplesRead(comm, m));
   for (PetscInt k = 0; k < dim && samples; k++) {
@@ -135,8 +141,8 @@ PetscErrorCode GramMeasureClear(GramMeasure *m)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramMeasureMean(MPI_Comm comm, const GramMeasure *m, const GramKernel *kernel, GramBackend backend,
-                               GramMean *mean)
+PetscErrorCode GramMeasureMean(MPI_Comm comm, const GramMeasure *m, const GramKernel *kernel,
+                               GramBackend backend, GramMean *mean)
 {
   PetscFunctionBegin;
   if (m->n_samples) PetscCall(GramMeanCreateSamples(comm, kernel, backend, m->samples, m->weights, mean));
@@ -153,11 +159,14 @@ PetscErrorCode GramRuleFromOptions(MPI_Comm comm, PetscInt n, GramKernel *kernel
   PetscFunctionBegin;
   *o = (GramRuleOptions){0};
   PetscOptionsBegin(comm, "weights_", "Weights", NULL);
-  PetscCall(PetscOptionsString("-method", "optimal, equal, nonnegative", NULL, name, name, sizeof name, NULL));
-  PetscCall(PetscOptionsBool("-sum_to_one", "Of optimal and nonnegative weights", NULL, o->sum_to_one, &o->sum_to_one, NULL));
+  PetscCall(
+      PetscOptionsString("-method", "optimal, equal, nonnegative", NULL, name, name, sizeof name, NULL));
+  PetscCall(PetscOptionsBool("-sum_to_one", "Of optimal and nonnegative weights", NULL, o->sum_to_one,
+                             &o->sum_to_one, NULL));
   PetscOptionsEnd();
   while (GramWeightsMethodName(method) && strcmp(name, GramWeightsMethodName(method)) != 0) method++;
-  GramCheckInput(GramWeightsMethodName(method), comm, "weights.method: '%s' is none of optimal, equal, nonnegative", name);
+  GramCheckInput(GramWeightsMethodName(method), comm,
+                 "weights.method: '%s' is none of optimal, equal, nonnegative", name);
   o->method = (GramWeightsMethod)method;
   PetscCall(PetscOptionsHasName(NULL, NULL, "-ridge_alpha", &set));
   if (!set && n <= GRAM_EXTENDED_MOST) kernel->alpha = 0;
@@ -175,8 +184,8 @@ PetscErrorCode GramRuleEstimate(MPI_Comm comm, GramBackend backend, const GramKe
   PetscFunctionBegin;
   PetscCall(GramMemoryCheck(comm, n, sweep_bytes, "nodes", &run->predicted_memory_bytes, line, sizeof line));
   if (n > GRAM_EXTENDED_MOST && options->method != GRAM_WEIGHTS_EQUAL)
-    PetscCall(GramSolveEstimate(comm, backend, kernel, n, 0, 1, PETSC_FALSE, &run->predicted_memory_bytes, NULL, line,
-                                sizeof line));
+    PetscCall(GramSolveEstimate(comm, backend, kernel, n, 0, 1, PETSC_FALSE, &run->predicted_memory_bytes,
+                                NULL, line, sizeof line));
   PetscCall(GramSay(comm, "estimate", "%s", line));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -186,8 +195,8 @@ PetscLogDouble GramRuleBytes(PetscInt n, PetscInt dim, PetscInt n_history)
   return 8.0 * ((PetscLogDouble)n * (dim + 1) + n_history);
 }
 
-PetscErrorCode GramRuleWrite(GramH5 file, GramPoints X, PetscInt n_local, const PetscReal *x, const PetscReal *w,
-                             const GramKernel *kernel, const GramRule *rule)
+PetscErrorCode GramRuleWrite(GramH5 file, GramPoints X, PetscInt n_local, const PetscReal *x,
+                             const PetscReal *w, const GramKernel *kernel, const GramRule *rule)
 {
   const PetscReal negative = (PetscReal)rule->negative;
   const struct {
@@ -218,17 +227,19 @@ PetscErrorCode GramRuleSay(MPI_Comm comm, const GramRule *rule)
   PetscFunctionBegin;
   PetscCall(GramSay(comm, "weights", "sum %.9g, least %.3g, %" PetscInt_FMT " negative", (double)rule->sum,
                     (double)rule->least, rule->negative));
-  PetscCall(GramSay(comm, "error", "wce^2 %.6g, equal weights %.6g, rounding %.1e (%s)", (double)rule->wce_squared,
-                    (double)rule->wce_squared_equal, (double)rule->wce_squared_error,
-                    rule->extended ? "extended precision" : "double"));
+  PetscCall(GramSay(comm, "error", "wce^2 %.6g, equal weights %.6g, rounding %.1e (%s)",
+                    (double)rule->wce_squared, (double)rule->wce_squared_equal,
+                    (double)rule->wce_squared_error, rule->extended ? "extended precision" : "double"));
   if (!PetscIsNanReal(rule->relative_residual))
     PetscCall(GramSay(comm, "residual", "%.3e relative, %" PetscInt_FMT " iterations (%s)",
                       (double)rule->relative_residual, rule->iterations, rule->reason));
   if (!rule->converged)
-    PetscCall(PetscFPrintf(comm, stderr, "gramarye: warning: weights: not converged (%s): raise ridge.alpha%s\n", rule->reason,
-                           PetscIsNanReal(rule->relative_residual) ? "" : ", or ksp.max_it"));
+    PetscCall(PetscFPrintf(comm, stderr,
+                           "gramarye: warning: weights: not converged (%s): raise ridge.alpha%s\n",
+                           rule->reason, PetscIsNanReal(rule->relative_residual) ? "" : ", or ksp.max_it"));
   else if (PetscAbsReal(rule->wce_squared) < rule->wce_squared_error)
-    PetscCall(PetscFPrintf(comm, stderr, "gramarye: warning: wce_squared %.1e is below its rounding error %.1e\n",
+    PetscCall(PetscFPrintf(comm, stderr,
+                           "gramarye: warning: wce_squared %.1e is below its rounding error %.1e\n",
                            (double)rule->wce_squared, (double)rule->wce_squared_error));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

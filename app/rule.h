@@ -7,12 +7,13 @@
 
 /* The probability measure that is integrated against: -nodes_measure, -nodes_lower, -nodes_upper, -nodes_samples. */
 typedef struct {
-  PetscInt   dim;
-  PetscReal  lower[GRAM_MAX_DIM], upper[GRAM_MAX_DIM]; /* [dim] the box; of samples what holds them unless given; 0 behind */
-  PetscInt   n_samples;  /* 0: uniform on the box */
-  PetscReal *x, *charge; /* [n_samples][dim], [n_samples] of sum 1, on every rank */
-  GramPoints samples;    /* the same along the curve */
-  PetscReal *weights;    /* [n_local] on the curve */
+  PetscInt  dim;
+  PetscReal lower[GRAM_MAX_DIM],
+      upper[GRAM_MAX_DIM]; /* [dim] the box; of samples what holds them unless given; 0 behind */
+  PetscInt   n_samples;    /* 0: uniform on the box */
+  PetscReal *x, *charge;   /* [n_samples][dim], [n_samples] of sum 1, on every rank */
+  GramPoints samples;      /* the same along the curve */
+  PetscReal *weights;      /* [n_local] on the curve */
 } GramMeasure;
 
 /* Collective. dim: coordinates of the nodes. Errors: GRAM_ERR_INPUT naming key, dataset, row. Free with GramMeasureClear(). */
@@ -29,7 +30,8 @@ PetscErrorCode GramRuleFromOptions(MPI_Comm comm, PetscInt n, GramKernel *kernel
 
 /* Refuses what cannot fit before any work; says the estimate. sweep_bytes: what a rank has beside. Collective. */
 PetscErrorCode GramRuleEstimate(MPI_Comm comm, GramBackend backend, const GramKernel *kernel,
-                                const GramRuleOptions *options, PetscInt n, PetscLogDouble sweep_bytes, GramRun *run);
+                                const GramRuleOptions *options, PetscInt n, PetscLogDouble sweep_bytes,
+                                GramRun *run);
 
 /* The mean of kernel over the measure. Collective; free it before measure and backend. */
 PetscErrorCode GramMeasureMean(MPI_Comm comm, const GramMeasure *measure, const GramKernel *kernel,
@@ -37,8 +39,8 @@ PetscErrorCode GramMeasureMean(MPI_Comm comm, const GramMeasure *measure, const 
 
 /* x, weights in input order and the attributes wce_squared, wce_squared_equal, wce_squared_error, weights_sum, weights_least,
    weights_negative; group kernel. Collective. w [n_local] on the curve of X. */
-PetscErrorCode GramRuleWrite(GramH5 file, GramPoints X, PetscInt n_local, const PetscReal *x, const PetscReal *w,
-                             const GramKernel *kernel, const GramRule *rule);
+PetscErrorCode GramRuleWrite(GramH5 file, GramPoints X, PetscInt n_local, const PetscReal *x,
+                             const PetscReal *w, const GramKernel *kernel, const GramRule *rule);
 
 /* About the bytes of that. Not collective. */
 PetscLogDouble GramRuleBytes(PetscInt n, PetscInt dim, PetscInt n_history);

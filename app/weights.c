@@ -5,14 +5,14 @@
 
 PetscErrorCode GramVerbWeights(MPI_Comm comm, GramOutcome *outcome)
 {
-  GramDataset     data;     /* the nodes, in input order */
-  GramMeasure     measure;  /* what is integrated against */
+  GramDataset     data;    /* the nodes, in input order */
+  GramMeasure     measure; /* what is integrated against */
   GramKernel      kernel;
   GramRuleOptions options;
   GramSchedule    schedule; /* how products are spread over the ranks */
   GramBackend     backend;
-  GramPoints      X;        /* [N, dim] nodes along the curve */
-  GramMean        mean;     /* z and I */
+  GramPoints      X;    /* [N, dim] nodes along the curve */
+  GramMean        mean; /* z and I */
   GramRule        rule;
   GramRun         run;
   GramH5          file;
@@ -32,8 +32,8 @@ PetscErrorCode GramVerbWeights(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramRuleFromOptions(comm, data.n, &kernel, &options));
   PetscCall(GramBackendCreateFromOptions(comm, &backend));
   PetscCall(GramKernelView(&kernel, line, sizeof line));
-  PetscCall(GramSay(comm, "problem", "%" PetscInt_FMT " nodes in %" PetscInt_FMT " dimensions, weights %s", data.n,
-                    data.dim, GramWeightsMethodName(options.method)));
+  PetscCall(GramSay(comm, "problem", "%" PetscInt_FMT " nodes in %" PetscInt_FMT " dimensions, weights %s",
+                    data.n, data.dim, GramWeightsMethodName(options.method)));
   PetscCall(GramSay(comm, "kernel", "%s", line));
   PetscCall(GramRuleEstimate(comm, backend, &kernel, &options, data.n, 0, &run));
   PetscCall(GramH5CheckSpace(comm, path, "output.file", GramRuleBytes(data.n, data.dim, 0)));
@@ -44,7 +44,8 @@ PetscErrorCode GramVerbWeights(MPI_Comm comm, GramOutcome *outcome)
   /* the weights: -weights_*; of many nodes -solve_method, -ksp_*, -pc_* */
   PetscCall(GramPointsGetSizes(X, NULL, NULL, NULL, &n_local, NULL));
   PetscCall(PetscMalloc1(n_local, &w));
-  PetscCall(GramQuadratureWeights(X, &kernel, backend, mean, options.method, options.sum_to_one, NULL, w, &rule));
+  PetscCall(
+      GramQuadratureWeights(X, &kernel, backend, mean, options.method, options.sum_to_one, NULL, w, &rule));
   PetscCall(GramRunLap(&run.solve_seconds));
 
   /* the result: -output_* */

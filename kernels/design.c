@@ -1,6 +1,7 @@
 #include "design.h"
 
-#define BITS 52 /* of a Sobol coordinate */
+#define BITS   52 /* of a Sobol coordinate */
+#define DEGREE 7  /* of its polynomials, the largest */
 
 /* What the points of a call have in common */
 typedef struct {
@@ -61,7 +62,7 @@ static void Directions(PetscInt dim, uint64_t direction[][BITS])
   /* new-joe-kuo-6.21201, Copyright (c) 2008, Frances Y. Kuo and Stephen Joe, under a BSD licence */
   static const struct {
     unsigned s, a;
-    uint64_t m[7];
+    uint64_t m[DEGREE];
   } sobol[GRAM_DESIGN_SOBOL_DIM - 1] = {
       {1, 0, {1}},
       {2, 1, {1, 3}},
@@ -90,7 +91,7 @@ static void Directions(PetscInt dim, uint64_t direction[][BITS])
     const unsigned s = sobol[k - 1].s, a = sobol[k - 1].a;
     uint64_t      *v = direction[k]; /* m of i + 1, times 2^(BITS - 1 - i), which holds the 2^j above */
 
-    for (unsigned i = 0; i < s; i++) v[i] = sobol[k - 1].m[i] << (BITS - 1 - i);
+    for (unsigned i = 0; i < s && i < DEGREE; i++) v[i] = sobol[k - 1].m[i] << (BITS - 1 - i);
     for (unsigned i = s; i < BITS; i++) {
       v[i] = v[i - s] ^ (v[i - s] >> s);
       for (unsigned j = 1; j < s; j++) {

@@ -34,8 +34,7 @@ static void Corner3(const PetscReal p[3], PetscReal sign, PetscReal field[], Pet
   const PetscReal r = PetscSqrtReal(p[0] * p[0] + p[1] * p[1] + p[2] * p[2]);
 
   for (int k = 0; k < 3; k++) {
-    const PetscReal a = p[k], b = p[(k + 1) % 3], c = p[(k + 2) % 3],
-                    angle = r > 0 ? Angle(a, b * c / r) : 0;
+    const PetscReal a = p[k], b = p[(k + 1) % 3], c = p[(k + 2) % 3], angle = r > 0 ? Angle(a, b * c / r) : 0;
 
     field[k] += sign * (LogSum(b, a, b, c, r) + LogSum(c, c, a, b, r) - a * angle);
     *potential += sign * (LogSum(a * b, a, b, c, r) - a * a * angle / 2);

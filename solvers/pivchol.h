@@ -16,11 +16,11 @@ typedef enum { GRAM_PIVOT_RANDOM, GRAM_PIVOT_LARGEST, GRAM_PIVOT_MEAN } GramPivo
   @param[in]  A from GramMatCreate() or made of one, known to be SPD; referenced
   @param[out] p free with GramPivCholDestroy()
 
-  Unless GramPivCholSetRule() says otherwise, pivots are drawn with probability d_i / sum d, where d is the diagonal of the residual K - F F', in rounds: 64
-  candidates drawn independently, then each accepted with the probability that its d has left after those accepted
-  before it. That is the law of drawing one after another, at the speed of products of matrices. Nothing
-  needs to be known of the geometry. Every residual is positive semidefinite up to rounding, which is below 1e-14 k(x, x)
-  an entry when K is exhausted.
+  Unless GramPivCholSetRule() says otherwise, pivots are drawn with probability d_i / sum d, where d is the diagonal of
+  the residual K - F F', in rounds: 64 candidates drawn independently, then each accepted with the probability that its d
+  has left after those accepted before it. That is the law of drawing one after another, at the speed of products of
+  matrices. Nothing needs to be known of the geometry. Every residual is positive semidefinite up to rounding, which is
+  below 1e-14 k(x, x) an entry when K is exhausted.
 
   Random numbers come by counter, and pivots, F and d have the same bits on any number of ranks (all on the same kind of
   processor with the same BLAS): rows are computed in chunks cut at multiples of 256 of the curve, so a rank also

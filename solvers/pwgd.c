@@ -21,10 +21,10 @@ typedef struct {
   PetscReal        lower[GRAM_MAX_DIM], upper[GRAM_MAX_DIM];         /* where nodes may be */
   PetscReal        box_lower[GRAM_MAX_DIM], box_upper[GRAM_MAX_DIM]; /* the background, */
   PetscReal        density;                                          /* its number density */
-  PetscReal       *samples, *charges; /* in place of it; charges of sum n */
+  PetscReal       *samples, *charges;                                /* in place of it; charges of sum n */
   PetscReal        softening2;
-  PetscReal       *u, *told;        /* [n][dim], [n][dim + TOLD] on every rank */
-  PetscReal       *force, *cloud;   /* [rows][dim + GRAM_COULOMB_EXTRA] of this rank's rows */
+  PetscReal       *u, *told;      /* [n][dim], [n][dim + TOLD] on every rank */
+  PetscReal       *force, *cloud; /* [rows][dim + GRAM_COULOMB_EXTRA] of this rank's rows */
   PetscMPIInt      rank, size, *counts, *starts;
 } Descent;
 
@@ -137,7 +137,7 @@ static PetscErrorCode MoveBlock(Descent *d, PetscReal theta, PetscInt first, Pet
 /* in the units of x; every rank adds up all nodes in the same order */
 static void Account(const Descent *d, PetscReal theta, PetscReal entry[GRAM_SWEEP_HISTORY])
 {
-  const PetscReal n = (PetscReal)d->n;
+  const PetscReal n     = (PetscReal)d->n;
   PetscReal       move2 = 0, energy = 0, gradient2 = 0;
 
   for (PetscInt i = 0; i < d->n; i++) {
@@ -228,7 +228,7 @@ PetscErrorCode GramPwgd(MPI_Comm comm, GramBackend backend, const GramSweep *swe
         state->x[GramAt(i, d.dim, k)] = u <= d.lower[k]   ? sweep->lower[k]
                                         : u >= d.upper[k] ? sweep->upper[k]
                                                           : u * d.h;
-        d.u[GramAt(i, d.dim, k)] = state->x[GramAt(i, d.dim, k)] / d.h; /* as another run would begin */
+        d.u[GramAt(i, d.dim, k)]      = state->x[GramAt(i, d.dim, k)] / d.h; /* as another run would begin */
       }
     }
     state->converged = (PetscBool)(entry[GRAM_SWEEP_MOVE] < sweep->tolerance);
@@ -334,8 +334,8 @@ static void SweepPublished(const Published *p, PetscReal gamma0, PetscReal *x,
     entry[GRAM_SWEEP_ENERGY] += energy;
   }
   entry[GRAM_SWEEP_GRADIENT] = PetscSqrtReal(largest2);
-  entry[GRAM_SWEEP_MOVE]     = PetscSqrtReal(move2 / (PetscReal)p->n) /
-                           PetscPowReal(p->volume / (PetscReal)p->n, 1 / (PetscReal)dim);
+  entry[GRAM_SWEEP_MOVE] =
+      PetscSqrtReal(move2 / (PetscReal)p->n) / PetscPowReal(p->volume / (PetscReal)p->n, 1 / (PetscReal)dim);
 }
 
 PetscErrorCode GramPwgdPaper(MPI_Comm comm, const GramKernel *kernel, GramMean mean, const GramSweep *sweep,

@@ -30,11 +30,12 @@ typedef struct {
 typedef struct {
   PetscInt  dim, n;
   PetscReal lower[GRAM_MAX_DIM], upper[GRAM_MAX_DIM]; /* [dim] nodes stay in this box; 0 behind */
-  PetscInt  blocks;     /* of nodes that move together, one block after the other: 1 all at once, n one by one */
-  PetscBool adapt;      /* theta is halved when moves grow */
-  PetscReal gap;        /* in spacings h = (vol / n)^(1/d): the background reaches so far beyond the box */
-  PetscReal tolerance;  /* of the rms natural move in spacings; of the published method: of the largest gradient */
-  PetscInt  max_sweeps;
+  PetscInt  blocks; /* of nodes that move together, one block after the other: 1 all at once, n one by one */
+  PetscBool adapt;  /* theta is halved when moves grow */
+  PetscReal gap;    /* in spacings h = (vol / n)^(1/d): the background reaches so far beyond the box */
+  PetscReal
+      tolerance; /* of the rms natural move in spacings; of the published method: of the largest gradient */
+  PetscInt         max_sweeps;
   PetscInt         n_samples; /* 0: the background is the box */
   const PetscReal *samples;   /* [n_samples][dim], the same on all ranks, */
   const PetscReal *charges;   /* [n_samples], of sum 1: it is a cloud of these */
@@ -76,7 +77,8 @@ PetscErrorCode GramPwgd(MPI_Comm comm, GramBackend backend, const GramSweep *swe
 
 /* The published method: its energies, regulariser and step rule. */
 typedef struct {
-  PetscBool gaussian;      /* pairs with the kernel itself, which is the descent on the worst-case error (M2), and no barrier */
+  PetscBool
+            gaussian; /* pairs with the kernel itself, which is the descent on the worst-case error (M2), and no barrier */
   PetscReal barrier_power; /* p of n^-p */
   PetscReal barrier_margin;
 } GramPaper;

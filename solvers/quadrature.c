@@ -19,7 +19,7 @@ typedef struct {
   GramMean          mean;
   PetscInt          n, n_local, start, dim;
   PetscMPIInt       rank;
-  PetscReal        *z;        /* [n_local] */
+  PetscReal        *z; /* [n_local] */
   GramBackend       backend, exact;
   Mat               A, A_true; /* K + alpha I, where it is needed: Operator() */
 } Nodes;
@@ -60,7 +60,7 @@ static PetscErrorCode NodesDestroy(Nodes *s)
 /* [n] numbers of all ranks on the first, NULL on the others; free with PetscFree() */
 static PetscErrorCode OnFirst(const Nodes *s, PetscReal *local, PetscReal **all)
 {
-  PetscMPIInt  size, mine = (PetscMPIInt)s->n_local, *counts, *starts;
+  PetscMPIInt size, mine = (PetscMPIInt)s->n_local, *counts, *starts;
 
   PetscFunctionBegin;
   PetscCallMPI(MPI_Comm_size(s->comm, &size));
@@ -316,8 +316,8 @@ static PetscErrorCode Count(const Nodes *s, const PetscReal w[], GramRule *rule)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, GramBackend backend, GramMean mean,
-                                     GramWeightsMethod method, PetscBool sum_to_one,
+PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, GramBackend backend,
+                                     GramMean mean, GramWeightsMethod method, PetscBool sum_to_one,
                                      const GramSolveControl *control, PetscReal w[], GramRule *rule)
 {
   PetscBool    few, changed = PETSC_FALSE;
@@ -326,7 +326,8 @@ PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, Gra
 
   PetscFunctionBegin;
   *rule = (GramRule){.converged = PETSC_TRUE, .relative_residual = NAN};
-  PetscCall(PetscStrncpy(rule->reason, method == GRAM_WEIGHTS_EQUAL ? "equal" : "extended", sizeof rule->reason));
+  PetscCall(
+      PetscStrncpy(rule->reason, method == GRAM_WEIGHTS_EQUAL ? "equal" : "extended", sizeof rule->reason));
   PetscCall(NodesCreate(X, kernel, backend, mean, &s));
   few = (PetscBool)(s.n <= GRAM_EXTENDED_MOST);
   for (PetscInt i = 0; i < s.n_local; i++) w[i] = 1 / (PetscReal)s.n;

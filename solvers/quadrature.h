@@ -45,8 +45,8 @@ typedef struct {
 
   Errors: GRAM_ERR_INPUT where alpha is 0 and K is singular, naming nodes that coincide.
 **/
-PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, GramBackend backend, GramMean mean,
-                                     GramWeightsMethod method, PetscBool sum_to_one,
+PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, GramBackend backend,
+                                     GramMean mean, GramWeightsMethod method, PetscBool sum_to_one,
                                      const GramSolveControl *control, PetscReal w[], GramRule *rule);
 
 #define GRAM_NONNEGATIVE_RTOL 1e-10 /* of the projected gradient, to that at w = 0 */

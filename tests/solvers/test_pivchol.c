@@ -516,6 +516,7 @@ static PetscErrorCode Ends(const Candidates *c, GramPivotRule rule, PetscInt lea
   const PetscReal *d, *reductions = NULL;
   PetscReal        largest = 0, value;
   PetscInt         r, exhausted, *labels;
+  PetscErrorCode   ierr;
   Greedy           g;
 
   PetscFunctionBegin;
@@ -533,6 +534,11 @@ static PetscErrorCode Ends(const Candidates *c, GramPivotRule rule, PetscInt lea
   CHECK(value >= tolerance, "%s, rule %d: the last of %d columns gained %g", c->name, (int)rule, (int)r,
         value);
   CHECK(reductions || largest < tolerance, "%s: d %g after %d columns", c->name, largest, (int)r);
+
+  PetscCall(PetscPushErrorHandler(PetscReturnErrorHandler, NULL));
+  ierr = GramPivCholSetRule(g.p, GRAM_PIVOT_RANDOM, NULL, NULL);
+  PetscCall(PetscPopErrorHandler());
+  CHECK(ierr == PETSC_ERR_ARG_WRONGSTATE, "%s: another rule after columns, error %d", c->name, (int)ierr);
 
   PetscCall(GramPivCholGrow(g.p, c->n, 0));
   PetscCall(GramPivCholGrow(g.p, c->n, 0));
