@@ -97,7 +97,8 @@ PetscErrorCode GramPivCholGetNumericalRank(GramPivChol p, PetscInt *rank);
 PetscErrorCode GramPivCholGetPivots(GramPivChol p, const PetscInt **pivots, PetscReal *least);
 
 /* reductions [r]: what each column took off the squared worst-case error with optimal weights, I - sum of those so far,
-   I the double integral of k; owned by p. Rule mean only. Not collective. */
+   I the double integral of k; owned by p. That difference is good to about eps k (sum |w|)^2, w the optimal weights: what
+   rounding of K makes of it. Rule mean only. Not collective. */
 PetscErrorCode GramPivCholGetReductions(GramPivChol p, const PetscReal **reductions);
 
 /* d [n_local], the diagonal of K - F F': never negative, 0 at pivots; owned by p. Not collective. */
