@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "design.h"
 #if defined(GRAM_HAVE_YAML)
   #include <yaml.h>
 #endif
@@ -89,7 +90,7 @@ static const struct {
     {"nodes_lower", KEY_REALS, NULL},
     {"nodes_upper", KEY_REALS, NULL},
     {"nodes_seed", KEY_INT, NULL},
-    {"nodes_start", KEY_TEXT, NULL},
+    {"nodes_start", KEY_PATH, NULL},
     {"nodes_energy", KEY_TEXT, NULL},
     {"nodes_field", KEY_TEXT, NULL},
     {"nodes_sweep", KEY_TEXT, NULL},
@@ -491,6 +492,17 @@ static PetscBool OnCommandLine(const GramCommand *c, const char *name)
   return PETSC_FALSE;
 }
 
+/* a choice that has the place of a path */
+static PetscErrorCode IsWord(const char *name, const char *value, PetscBool *word)
+{
+  GramDesignKind kind;
+
+  PetscFunctionBegin;
+  *word = PETSC_FALSE;
+  if (!strcmp(name, "nodes_start")) PetscCall(GramDesignFind(value, &kind, word));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 static PetscErrorCode ResolvePaths(MPI_Comm comm, const GramCommand *c)
 {
   PetscFunctionBegin;
@@ -504,12 +516,14 @@ static PetscErrorCode ResolvePaths(MPI_Comm comm, const GramCommand *c)
     PetscCall(PetscOptionsInsertFileYAML(comm, database, c->configs[i], PETSC_TRUE));
     for (size_t k = 0; k < PETSC_STATIC_ARRAY_LENGTH(keys); k++) {
       char      option[64], value[PETSC_MAX_PATH_LEN], resolved[2 * PETSC_MAX_PATH_LEN];
-      PetscBool set;
+      PetscBool set, word;
 
       if (keys[k].type != KEY_PATH || OnCommandLine(c, keys[k].name)) continue;
       PetscCall(PetscSNPrintf(option, sizeof option, "-%s", keys[k].name));
       PetscCall(PetscOptionsGetString(database, NULL, option, value, sizeof value, &set));
       if (!set || !value[0]) continue;
+      PetscCall(IsWord(keys[k].name, value, &word));
+      if (word) continue;
       if (!strcasecmp(value, "none") && MayBeNone(keys[k].name)) { /* unsets what an earlier config said */
         PetscCall(PetscOptionsClearValue(NULL, option));
         continue;

@@ -31,7 +31,7 @@ static const struct {
 } verbs[] = {
     {"solve", GramVerbSolve, NULL},
     {"predict", GramVerbPredict, NULL},
-    {"nodes", GramVerbNodes, "configs/nodes.yaml"},
+    {"nodes", GramVerbNodes, NULL},
     {"weights", GramVerbWeights, NULL},
     {"bench", GramVerbBench, "configs/bench_products.yaml"},
     {"info", GramVerbInfo, NULL},

@@ -20,7 +20,7 @@ static PetscBool SameFile(const char *a, const char *b)
 static PetscErrorCode OutputProblem(const char *path, PetscBool overwrite, char problem[], size_t size,
                                     PetscBool *resource)
 {
-  static const char *const inputs[] = {"data", "target", "model"};
+  static const char *const inputs[] = {"data_file", "target_file", "model_file", "nodes_start", "nodes_samples"};
   char                     partial[PETSC_MAX_PATH_LEN + 8]; /* the name it is written under */
   char                     folder[PETSC_MAX_PATH_LEN];
   struct stat              st;
@@ -29,15 +29,15 @@ static PetscErrorCode OutputProblem(const char *path, PetscBool overwrite, char 
   problem[0] = '\0';
   *resource  = PETSC_FALSE;
   PetscCall(PetscSNPrintf(partial, sizeof partial, "%s.part", path));
-  for (int i = 0; i < 3; i++) {
+  for (size_t i = 0; i < PETSC_STATIC_ARRAY_LENGTH(inputs); i++) {
     char      option[32], input[PETSC_MAX_PATH_LEN] = "";
     PetscBool set;
 
-    PetscCall(PetscSNPrintf(option, sizeof option, "-%s_file", inputs[i]));
+    PetscCall(PetscSNPrintf(option, sizeof option, "-%s", inputs[i]));
     PetscCall(PetscOptionsGetString(NULL, NULL, option, input, sizeof input, &set));
     if (set && (SameFile(path, input) || SameFile(partial, input))) {
-      PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' is also %s.file; it would be overwritten",
-                              path, inputs[i]));
+      PetscCall(PetscSNPrintf(problem, size, "output.file: '%s' is also %.*s.%s; it would be overwritten",
+                              path, (int)strcspn(inputs[i], "_"), inputs[i], strchr(inputs[i], '_') + 1));
     }
   }
   PetscCall(PetscStrncpy(folder, path, sizeof folder));
