@@ -22,6 +22,7 @@
 #include <petscsys.h>
 
 #include "backend_impl.h"
+#include "coulomb_cuda.h"
 #include "progress.h"
 #include "tile_cuda.h"
 
@@ -1033,6 +1034,75 @@ PetscErrorCode Entries_CUDA(GramTiles t, PetscInt n_rows, const PetscInt rows[],
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* ---- Coulomb forces */
+
+/* charges of a piece: some pieces even where rows are few, and not so many that their sums take more than the points */
+int CoulombPiece(PetscInt n) { return (int)std::max<PetscInt>(1024, (n / 16 + 127) / 128 * 128 + 128); }
+
+/* [n][dim] to [dim][n] on the device */
+PetscErrorCode CoulombUpload(PetscInt dim, PetscInt n, const PetscReal *x, std::vector<double> *host,
+                             Room<double> *to, cudaStream_t stream)
+{
+  PetscFunctionBegin;
+  host->resize(GramAt(n, dim, 0));
+  for (PetscInt c = 0; c < dim; c++) {
+    for (PetscInt i = 0; i < n; i++) (*host)[GramAt(c, n, i)] = x[GramAt(i, dim, c)];
+  }
+  PetscCall(RoomReserve(to, GramAt(n, dim, 1)));
+  GramCallCUDA(
+      cudaMemcpyAsync(to->p, host->data(), host->size() * sizeof(double), cudaMemcpyHostToDevice, stream));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode Coulomb_CUDA(GramBackend backend, PetscInt dim, PetscInt m, const PetscReal *x, PetscInt n,
+                            const PetscReal *z, const GramCloud *cloud, PetscReal *out)
+{
+  const Device       *device = (Device *)backend->data;
+  const PetscInt      width  = dim + GRAM_COULOMB_EXTRA;
+  std::vector<double> rows, cols, centre((size_t)dim, 0.0);
+  Room<double>        room[6] = {};
+  GramCoulombWork     work    = {};
+
+  PetscFunctionBegin;
+  GramCallCUDA(cudaSetDevice(device->index));
+  for (PetscInt c = 0; c < dim; c++) {
+    for (PetscInt j = 0; j < n; j++) centre[(size_t)c] += z[GramAt(j, dim, c)] / (double)n;
+  }
+  work.dim    = (int)dim;
+  work.m      = (int)m;
+  work.n      = (int)n;
+  work.piece  = CoulombPiece(n);
+  work.pieces = std::max(1, (work.n + work.piece - 1) / work.piece);
+  work.narrow = backend->precision != GRAM_DOUBLE;
+  PetscCall(CoulombUpload(dim, m, x, &rows, room, device->stream));
+  PetscCall(CoulombUpload(dim, n, z, &cols, room + 1, device->stream));
+  PetscCall(RoomReserve(room + 2, (size_t)dim));
+  GramCallCUDA(cudaMemcpyAsync(room[2].p, centre.data(), (size_t)dim * sizeof(double), cudaMemcpyHostToDevice,
+                               device->stream));
+  if (cloud) {
+    PetscCall(RoomReserve(room + 3, (size_t)n + 1));
+    GramCallCUDA(cudaMemcpyAsync(room[3].p, cloud->charge, (size_t)n * sizeof(double), cudaMemcpyHostToDevice,
+                                 device->stream));
+    work.softening2 = cloud->softening2;
+  }
+  PetscCall(RoomReserve(room + 4, (size_t)work.pieces * GramAt(m, width, 0)));
+  PetscCall(RoomReserve(room + 5, GramAt(m, width, 0)));
+  work.x       = room[0].p;
+  work.z       = room[1].p;
+  work.centre  = room[2].p;
+  work.charge  = room[3].p;
+  work.partial = room[4].p;
+  work.out     = room[5].p;
+  GramCoulombLaunch(&work, device->stream);
+  GramCallCUDA(cudaGetLastError());
+  GramCallCUDA(cudaMemcpyAsync(out, work.out, GramAt(m, width, 0) * sizeof(double), cudaMemcpyDeviceToHost,
+                               device->stream));
+  GramCallCUDA(cudaStreamSynchronize(device->stream));
+  for (Room<double> &r : room) PetscCall(RoomFree(&r));
+  PetscCall(GramProgressAdd((PetscReal)m * (PetscReal)n));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* ---- memory */
 
 PetscErrorCode Malloc_CUDA(GramTiles t, GramPanelUse use, size_t numbers, PetscReal **panel)
@@ -1211,6 +1281,7 @@ extern "C" PetscErrorCode GramBackendCreate_CUDA(MPI_Comm comm, GramBackend back
   backend->ops.add          = Add_CUDA;
   backend->ops.end          = End_CUDA;
   backend->ops.entries      = Entries_CUDA;
+  backend->ops.coulomb      = Coulomb_CUDA;
   backend->ops.malloc       = Malloc_CUDA;
   backend->ops.free         = Free_CUDA;
   backend->ops.copy         = Copy_CUDA;

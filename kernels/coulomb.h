@@ -29,7 +29,7 @@ typedef struct {
   a cloud pairs with s = 0 contribute nothing: a point does not push itself.
 
   @param[in]  backend any; with precision double pairs are double, else float; sums over 256 charges at most are of that
-                      kind, then double. cpu and ref: a row's sums do not depend on the other rows, nor on how many there are
+                      kind, then double. A row's sums do not depend on the other rows, nor on how many there are
   @param[in]  dim     2 .. GRAM_MAX_DIM; lengths are best near 1 between neighbours: powers of dim + 2 are formed of them
   @param[in]  m, x    [m][dim]
   @param[in]  n, z    [n][dim]
