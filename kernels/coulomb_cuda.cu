@@ -56,8 +56,9 @@ template <typename T, int few, bool cloud> __global__ void Pairs(GramCoulombWork
   constexpr int held = few ? few : MOST;
   const int     dim = few ? few : k.dim, i = blockIdx.x * THREADS + threadIdx.x, first = blockIdx.y * k.piece,
             last = min(k.n, first + k.piece);
-  double force[held], energy = 0, third = cloud ? 0 : 1e300;
-  T      x[held];
+  const int lane = (int)threadIdx.x;
+  double    force[held], energy = 0, third = cloud ? 0 : 1e300;
+  T         x[held];
 
   for (int c = 0; c < dim; c++) {
     force[c] = 0;

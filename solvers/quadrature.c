@@ -222,14 +222,14 @@ static PetscErrorCode Solve(Nodes *s, PetscBool sum_to_one, const GramSolveContr
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* ---- nonnegative weights */
+/* ---- nonnegative weights: min w'Aw / 2 - z'w over w >= 0 */
 
 typedef struct {
   Mat A;
   Vec z;
 } Quadratic;
 
-/* w'Aw / 2 - z'w and its gradient Aw - z */
+/* and the gradient Aw - z */
 static PetscErrorCode Objective(Tao tao, Vec w, PetscReal *f, Vec g, void *ctx)
 {
   const Quadratic *q = (const Quadratic *)ctx;
@@ -245,54 +245,141 @@ static PetscErrorCode Objective(Tao tao, Vec w, PetscReal *f, Vec g, void *ctx)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode Constrain(Nodes *s, PetscReal w[], GramRule *rule)
+static PetscErrorCode Constant(Tao tao, Vec w, Mat H, Mat P, void *ctx)
 {
-  Quadratic          q;
-  PetscReal         *a, scale = 0;
+  PetscFunctionBegin;
+  (void)tao, (void)w, (void)H, (void)P, (void)ctx;
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* From w, in place. Where A is stored, Newton's method on the free weights by Cholesky factors; else by products. */
+static PetscErrorCode Minimize(Quadratic *q, PetscBool stored, PetscInt n_local, PetscReal w[],
+                               PetscReal *steps, PetscBool *converged)
+{
+  MPI_Comm           comm = PetscObjectComm((PetscObject)q->A);
+  PetscReal         *a, scale;
   Vec                v, lower, upper;
   Tao                tao;
+  KSP                ksp;
+  PC                 pc;
   TaoConvergedReason reason;
   PetscInt           iterations;
 
   PetscFunctionBegin;
-  PetscCall(Operator(s));
-  q.A = s->A_true;
-  PetscCall(MatCreateVecs(s->A_true, &v, &q.z));
-  PetscCall(VecDuplicate(v, &lower));
-  PetscCall(VecDuplicate(v, &upper));
+  PetscCall(VecDuplicate(q->z, &v));
+  PetscCall(VecDuplicate(q->z, &lower));
+  PetscCall(VecDuplicate(q->z, &upper));
   PetscCall(VecSet(lower, 0));
   PetscCall(VecSet(upper, PETSC_INFINITY));
-  PetscCall(VecGetArrayWrite(q.z, &a));
-  PetscCall(PetscArraycpy(a, s->z, s->n_local));
-  PetscCall(VecRestoreArrayWrite(q.z, &a));
   PetscCall(VecGetArrayWrite(v, &a));
-  for (PetscInt i = 0; i < s->n_local; i++) a[i] = PetscMax(w[i], 0);
+  for (PetscInt i = 0; i < n_local; i++) a[i] = PetscMax(w[i], 0);
   PetscCall(VecRestoreArrayWrite(v, &a));
-  PetscCall(VecNorm(q.z, NORM_2, &scale));
-
-  PetscCall(TaoCreate(s->comm, &tao));
-  PetscCall(TaoSetType(tao, TAOBLMVM));
+  PetscCall(VecNorm(q->z, NORM_2, &scale));
+  PetscCall(TaoCreate(comm, &tao));
+  PetscCall(TaoSetType(tao, stored ? TAOBNTR : TAOBLMVM));
   PetscCall(TaoSetSolution(tao, v));
-  PetscCall(TaoSetObjectiveAndGradient(tao, NULL, Objective, &q));
+  PetscCall(TaoSetObjectiveAndGradient(tao, NULL, Objective, q));
+  if (stored) PetscCall(TaoSetHessian(tao, q->A, q->A, Constant, q));
   PetscCall(TaoSetVariableBounds(tao, lower, upper));
   PetscCall(TaoSetTolerances(tao, GRAM_NONNEGATIVE_RTOL * scale, 0, 0));
-  PetscCall(TaoSetMaximumIterations(tao, 20000));
-  PetscCall(TaoSetMaximumFunctionEvaluations(tao, 100000));
+  PetscCall(TaoSetMaximumIterations(tao, 5000));
+  PetscCall(TaoSetMaximumFunctionEvaluations(tao, 20000));
+  if (stored) {
+    PetscCall(TaoGetKSP(tao, &ksp));
+    PetscCall(KSPGetPC(ksp, &pc));
+    PetscCall(PCSetType(pc, PCCHOLESKY));
+  }
   PetscCall(TaoSetFromOptions(tao)); /* -tao_* */
   PetscCall(TaoSolve(tao));
   PetscCall(TaoGetConvergedReason(tao, &reason));
   PetscCall(TaoGetIterationNumber(tao, &iterations));
   PetscCall(VecGetArray(v, &a));
-  PetscCall(PetscArraycpy(w, a, s->n_local));
+  for (PetscInt i = 0; i < n_local; i++) w[i] = PetscMax(a[i], 0);
   PetscCall(VecRestoreArray(v, &a));
-  rule->iterations += iterations;
-  rule->converged = (PetscBool)(reason > 0);
-  PetscCall(PetscStrncpy(rule->reason, reason > 0 ? "constrained" : "max_iterations", sizeof rule->reason));
+  *steps     = (PetscReal)iterations;
+  *converged = (PetscBool)(reason > 0);
   PetscCall(TaoDestroy(&tao));
   PetscCall(VecDestroy(&upper));
   PetscCall(VecDestroy(&lower));
-  PetscCall(VecDestroy(&q.z));
   PetscCall(VecDestroy(&v));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* A, stored on this rank */
+static PetscErrorCode Store(const Nodes *s, Mat *A)
+{
+  PetscReal *a;
+  PetscInt  *rows;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMalloc1(s->n, &rows));
+  for (PetscInt i = 0; i < s->n; i++) rows[i] = i;
+  PetscCall(MatCreateSeqDense(PETSC_COMM_SELF, s->n, s->n, NULL, A));
+  PetscCall(MatDenseGetArrayWrite(*A, &a));
+  PetscCall(GramMatGetEntries(s->A_true, s->n, rows, s->n, rows, a, s->n));
+  PetscCall(MatDenseRestoreArrayWrite(*A, &a));
+  PetscCall(MatSetOption(*A, MAT_SPD, PETSC_TRUE));
+  PetscCall(PetscFree(rows));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* On this rank: from equal weights under a large ridge to those under a small one, each the beginning of the next. The last
+   is what Cholesky factors in double want at least. */
+static PetscErrorCode ConstrainStored(const Nodes *s, PetscReal *z, PetscReal w[], PetscReal *steps,
+                                      PetscBool *converged)
+{
+  const PetscReal unit = s->kernel->amplitude * s->kernel->amplitude,
+                  last = PetscMax(s->kernel->alpha, GRAM_NONNEGATIVE_ALPHA * unit);
+  PetscReal alpha = s->kernel->alpha, next = PetscMax(last, 1e-2 * unit), more;
+  Quadratic q;
+
+  PetscFunctionBegin;
+  PetscCall(Store(s, &q.A));
+  PetscCall(VecCreateSeqWithArray(PETSC_COMM_SELF, 1, s->n, z, &q.z));
+  for (PetscInt i = 0; i < s->n; i++) w[i] = 1 / (PetscReal)s->n;
+  for (;; next = PetscMax(next / 10, last)) {
+    PetscCall(MatShift(q.A, next - alpha));
+    alpha = next;
+    PetscCall(Minimize(&q, PETSC_TRUE, s->n, w, &more, converged));
+    *steps += more;
+    if (alpha == last) break;
+  }
+  PetscCall(VecDestroy(&q.z));
+  PetscCall(MatDestroy(&q.A));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Constrain(Nodes *s, PetscReal w[], GramRule *rule)
+{
+  const PetscBool stored = (PetscBool)(s->n <= GRAM_SOLVE_DIRECT_MAX);
+  PetscReal      *a, *z, *all, steps = 0;
+  Quadratic       q;
+
+  PetscFunctionBegin;
+  PetscCall(Operator(s));
+  if (!stored) {
+    q.A = s->A_true;
+    PetscCall(MatCreateVecs(s->A_true, NULL, &q.z));
+    PetscCall(VecGetArrayWrite(q.z, &a));
+    PetscCall(PetscArraycpy(a, s->z, s->n_local));
+    PetscCall(VecRestoreArrayWrite(q.z, &a));
+    PetscCall(Minimize(&q, PETSC_FALSE, s->n_local, w, &steps, &rule->converged));
+    PetscCall(VecDestroy(&q.z));
+  } else {
+    PetscCall(OnFirst(s, s->z, &z));
+    PetscCall(OnFirst(s, w, &all));
+    if (s->rank) PetscCall(PetscMalloc1(s->n, &all));
+    else PetscCall(ConstrainStored(s, z, all, &steps, &rule->converged));
+    PetscCallMPI(MPI_Bcast(all, (PetscMPIInt)s->n, MPIU_REAL, 0, s->comm));
+    PetscCallMPI(MPI_Bcast(&steps, 1, MPIU_REAL, 0, s->comm));
+    PetscCallMPI(MPI_Bcast(&rule->converged, 1, MPIU_BOOL, 0, s->comm));
+    PetscCall(PetscArraycpy(w, all + s->start, s->n_local));
+    PetscCall(PetscFree(all));
+    PetscCall(PetscFree(z));
+  }
+  rule->iterations += (PetscInt)steps;
+  PetscCall(
+      PetscStrncpy(rule->reason, rule->converged ? "constrained" : "max_iterations", sizeof rule->reason));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -29,12 +29,14 @@ typedef struct {
 
       optimal      (K + alpha I) w = z, the smallest wce^2 + alpha w'w
       equal        1 / n
-      nonnegative  the smallest of that over w >= 0: optimal weights where these are, else by TAO from max(w, 0)
+      nonnegative  the smallest of that over w >= 0: optimal weights where these are; else by TAO, up to
+                   GRAM_SOLVE_DIRECT_MAX nodes by Newton's method on the first rank, with a ridge of
+                   GRAM_NONNEGATIVE_ALPHA at least, beyond by limited-memory steps, which small ridges do not let converge
 
   @param[in]  X, kernel, backend nodes, k and alpha; who evaluates the products of more than GRAM_EXTENDED_MOST nodes
   @param[in]  mean        of kernel over the measure
   @param[in]  sum_to_one  optimal: w += (1 - 1'w) / (1'u) u, (K + alpha I) u = 1, the minimum under that condition;
-                          nonnegative: by a penalty on the sum and a scaling at the end
+                          nonnegative: scaled to that sum
   @param[in]  control     NULL, or who may stop the solve of many nodes: w is then of no use
   @param[out] w           [n_local] on the curve
   @param[out] rule        where not converged, weights of the best iterate
@@ -50,6 +52,8 @@ PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, Gra
                                      const GramSolveControl *control, PetscReal w[], GramRule *rule);
 
 #define GRAM_NONNEGATIVE_RTOL 1e-10 /* of the projected gradient, to that at w = 0 */
+#define GRAM_NONNEGATIVE_ALPHA \
+  1e-6 /* times amplitude^2: the least ridge under which weights are constrained */
 
 /* Names of the methods, as -weights_method has them; NULL after the last. Not collective. */
 const char *GramWeightsMethodName(int method);
