@@ -4,6 +4,7 @@
 
 #include "design.h"
 #include "pivchol.h"
+#include "polish.h"
 #include "progress.h"
 #include "result.h"
 #include "resume.h"
@@ -30,9 +31,11 @@ typedef struct {
 
 /* The nodes and how they came about. */
 typedef struct {
-  GramSweepState state;     /* x [n][dim] on every rank, and of sweeps the history */
-  PetscInt       n;         /* nodes there are */
-  PetscReal     *reduction; /* [n] of sbq: what each node took off wce^2; else NULL */
+  GramSweepState state;         /* x [n][dim] on every rank, and of sweeps the history */
+  PetscInt       n;             /* nodes there are */
+  PetscInt       polished;      /* iterations */
+  PetscReal      before, after; /* wce^2 with optimal weights and the ridge, as polishing has it */
+  PetscReal     *reduction;     /* [n] of sbq: what each node took off wce^2; else NULL */
 } Result;
 
 /* ---- options */
@@ -91,6 +94,8 @@ static PetscErrorCode SizeFromOptions(MPI_Comm comm, Plan *p)
   PetscOptionsBegin(comm, "nodes_", "Nodes", NULL);
   PetscCall(PetscOptionsInt("-size", "How many", NULL, p->n, &p->n, &set));
   PetscCall(PetscOptionsInt("-dim", "Coordinates", NULL, p->dim, &p->dim, NULL));
+  PetscCall(PetscOptionsInt("-polish", "Iterations on the worst-case error itself", NULL, p->polish,
+                            &p->polish, NULL));
   PetscCall(PetscOptionsInt("-seed", "Of the sequence", NULL, seed, &seed, NULL));
   PetscOptionsEnd();
   GramCheckInput(set, comm, "nodes.size: how many nodes are wanted?");
@@ -102,6 +107,7 @@ static PetscErrorCode SizeFromOptions(MPI_Comm comm, Plan *p)
   GramCheckInput((PetscReal)p->n * (PetscReal)p->dim < (PetscReal)PETSC_MPI_INT_MAX / 4, comm,
                  "nodes.size: %" PetscInt_FMT " nodes of %" PetscInt_FMT " coordinates are too many", p->n,
                  p->dim);
+  GramCheckInput(p->polish >= 0, comm, "nodes.polish: %" PetscInt_FMT " is not >= 0", p->polish);
   GramCheckInput(seed >= 0, comm, "nodes.seed: %" PetscInt_FMT " is not >= 0", seed);
   p->design.dim  = p->dim;
   p->design.seed = (uint64_t)seed;
@@ -427,6 +433,10 @@ static PetscErrorCode Summarize(MPI_Comm comm, const Plan *p, const Result *resu
                              " sweeps did not reach nodes.tolerance %.3g\n",
                              p->sweep.max_sweeps, (double)p->sweep.tolerance));
   }
+  if (p->polish)
+    PetscCall(GramSay(comm, "polish",
+                      "%" PetscInt_FMT " iterations, wce^2 with optimal weights from %.3g to %.3g",
+                      result->polished, (double)result->before, (double)result->after));
   if (result->n < p->n)
     PetscCall(PetscFPrintf(comm, stderr,
                            "gramarye: warning: nodes.size: %" PetscInt_FMT
@@ -501,6 +511,10 @@ PetscErrorCode GramVerbNodes(MPI_Comm comm, GramOutcome *outcome)
           GramPwgdPaper(comm, &kernel, mean, &plan.sweep, &plan.published, &resume.control, &result.state));
     else PetscCall(GramPwgd(comm, backend, &plan.sweep, &resume.control, &result.state));
   }
+  if (plan.polish && !result.state.stopped)
+    PetscCall(GramPolish(comm, &kernel, backend, schedule.block, mean, measure.lower, measure.upper,
+                         plan.polish, result.n, result.state.x, &result.before, &result.after,
+                         &result.polished));
   PetscCall(GramRunLap(&run.setup_seconds));
 
   /* their weights: of many nodes -solve_method, -ksp_*, -pc_* */
@@ -539,6 +553,7 @@ PetscErrorCode GramVerbNodes(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(HistoryWrite(file, comm, &result, twice));
   PetscCall(GramRunWrite(file, comm, &run));
   PetscCall(GramH5WriteInt(file, "run", "sweeps", result.state.sweeps));
+  PetscCall(GramH5WriteInt(file, "run", "polished", result.polished));
   PetscCall(GramH5Close(&file));
   PetscCall(Summarize(comm, &plan, &result, &run, &rule, path));
   *outcome = run.converged ? GRAM_DONE : GRAM_UNCONVERGED;

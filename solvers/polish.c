@@ -1,0 +1,178 @@
+#include <math.h>
+
+#include <petsctao.h>
+
+#include "polish.h"
+
+typedef struct {
+  MPI_Comm    comm;
+  GramKernel  kernel;
+  GramBackend backend;
+  GramMean    mean;
+  PetscInt    block, dim, n, n_local;
+  PetscReal   h;     /* spacing, the unit of variables */
+  PetscReal   twice; /* I */
+  PetscReal   first; /* F of the first evaluation; NaN before */
+} Problem;
+
+/* (K + alpha I) w = z on the curve of X; F = I - z'w */
+static PetscErrorCode Weights(const Problem *p, GramPoints X, PetscInt n_local, const PetscReal *z, Mat *W,
+                              PetscReal *F)
+{
+  const PetscReal *w;
+  PetscReal       *y;
+  long double      sum = 0;
+  GramBackend      exact;
+  GramReport       report;
+  Mat              A, A_true, Z;
+
+  PetscFunctionBegin;
+  PetscCall(GramMatCreate(X, &p->kernel, p->backend, &A));
+  PetscCall(GramTrueOperatorCreate(X, &p->kernel, p->backend, A, &exact, &A_true));
+  PetscCall(MatCreateDense(p->comm, n_local, PETSC_DECIDE, p->n, 1, NULL, &Z));
+  PetscCall(GramMatMatchPanel(A, Z));
+  PetscCall(MatDenseGetArrayWrite(Z, &y));
+  PetscCall(PetscArraycpy(y, z, n_local));
+  PetscCall(MatDenseRestoreArrayWrite(Z, &y));
+  PetscCall(GramSolve(A, A_true, Z, NULL, W, &report));
+  PetscCall(MatDenseGetArrayRead(*W, &w));
+  for (PetscInt i = 0; i < n_local; i++) sum += (long double)z[i] * w[i];
+  PetscCall(MatDenseRestoreArrayRead(*W, &w));
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPI_LONG_DOUBLE, MPI_SUM, p->comm));
+  *F = (PetscReal)(p->twice - sum);
+  PetscCall(GramReportClear(&report));
+  PetscCall(MatDestroy(&Z));
+  PetscCall(MatDestroy(&A_true));
+  PetscCall(MatDestroy(&A));
+  PetscCall(GramBackendDestroy(&exact));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+static PetscErrorCode Evaluate(Tao tao, Vec u, PetscReal *F, Vec G, void *ctx)
+{
+  Problem         *p = (Problem *)ctx;
+  const PetscReal *a, *w, *k;
+  PetscReal       *x, *z, *dz, *curve, *g;
+  PetscInt         n_curve, ldk;
+  GramPoints       X;
+  Mat              W, K, P;
+
+  PetscFunctionBegin;
+  (void)tao;
+  PetscCall(PetscMalloc1(GramAt(p->n_local, p->dim, 0), &x));
+  PetscCall(VecGetArrayRead(u, &a));
+  for (PetscInt i = 0; i < p->n_local * p->dim; i++) x[i] = a[i] * p->h;
+  PetscCall(VecRestoreArrayRead(u, &a));
+  PetscCall(GramPointsCreate(p->comm, p->dim, p->n_local, x, p->kernel.length_scale, p->block, &X));
+  PetscCall(GramPointsGetSizes(X, NULL, NULL, NULL, &n_curve, NULL));
+  PetscCall(PetscMalloc3(n_curve, &z, GramAt(n_curve, p->dim, 0), &dz, GramAt(n_curve, p->dim, 0), &curve));
+  PetscCall(GramMeanEvaluate(p->mean, X, z, dz));
+  PetscCall(Weights(p, X, n_curve, z, &W, F));
+  if (PetscIsNanReal(p->first)) p->first = *F;
+  *F /= p->first;
+
+  PetscCall(GramMatCreateCross(X, GRAM_GRADIENT, X, &p->kernel, p->backend, &K));
+  PetscCall(MatMatMult(K, W, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &P)); /* sum_j w_j grad_1 k(x_i, x_j) */
+  PetscCall(MatDenseGetLDA(P, &ldk));
+  PetscCall(MatDenseGetArrayRead(P, &k));
+  PetscCall(MatDenseGetArrayRead(W, &w));
+  for (PetscInt i = 0; i < n_curve; i++) {
+    for (PetscInt c = 0; c < p->dim; c++) {
+      const size_t at = GramAt(i, p->dim, c);
+
+      curve[at] = 2 * w[i] * (k[at] - dz[at]) * p->h / p->first;
+    }
+  }
+  PetscCall(MatDenseRestoreArrayRead(W, &w));
+  PetscCall(MatDenseRestoreArrayRead(P, &k));
+  PetscCall(VecGetArrayWrite(G, &g));
+  PetscCall(GramPointsToInput(X, p->dim, curve, g));
+  PetscCall(VecRestoreArrayWrite(G, &g));
+  PetscCall(MatDestroy(&P));
+  PetscCall(MatDestroy(&K));
+  PetscCall(MatDestroy(&W));
+  PetscCall(PetscFree3(z, dz, curve));
+  PetscCall(GramPointsDestroy(&X));
+  PetscCall(PetscFree(x));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* v [n_local][dim] = a bound, or x */
+static PetscErrorCode Fill(const Problem *p, const PetscReal *from, PetscBool bound, Vec v)
+{
+  PetscReal *a;
+
+  PetscFunctionBegin;
+  PetscCall(VecGetArrayWrite(v, &a));
+  for (PetscInt i = 0; i < p->n_local * p->dim; i++) a[i] = from[bound ? i % p->dim : i] / p->h;
+  PetscCall(VecRestoreArrayWrite(v, &a));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+PetscErrorCode GramPolish(MPI_Comm comm, const GramKernel *kernel, GramBackend backend, PetscInt block,
+                          GramMean mean, const PetscReal lower[], const PetscReal upper[],
+                          PetscInt iterations, PetscInt n, PetscReal *x, PetscReal *before, PetscReal *after,
+                          PetscInt *taken)
+{
+  const PetscInt   dim = kernel->dim;
+  const PetscReal *a;
+  PetscReal        volume = 1;
+  PetscInt         first  = 0;
+  PetscMPIInt      size, mine, *counts, *starts;
+  Problem          p = {.comm    = comm,
+                        .kernel  = *kernel,
+                        .backend = backend,
+                        .mean    = mean,
+                        .block   = block,
+                        .dim     = dim,
+                        .n       = n,
+                        .first   = NAN};
+  Vec              u, low, high;
+  Tao              tao;
+
+  PetscFunctionBegin;
+  p.kernel.alpha = PetscMax(kernel->alpha, GRAM_POLISH_ALPHA * kernel->amplitude * kernel->amplitude);
+  PetscCall(GramMeanGetDouble(mean, &p.twice));
+  for (PetscInt k = 0; k < dim; k++) volume *= upper[k] - lower[k];
+  p.h       = PetscPowReal(volume / (PetscReal)n, 1 / (PetscReal)dim);
+  p.n_local = PETSC_DECIDE;
+  PetscCall(PetscSplitOwnership(comm, &p.n_local, &n));
+  PetscCallMPI(MPI_Exscan(&p.n_local, &first, 1, MPIU_INT, MPI_SUM, comm));
+  PetscCall(VecCreateMPI(comm, p.n_local * dim, PETSC_DETERMINE, &u));
+  PetscCall(VecDuplicate(u, &low));
+  PetscCall(VecDuplicate(u, &high));
+  PetscCall(Fill(&p, x + GramAt(first, dim, 0), PETSC_FALSE, u));
+  PetscCall(Fill(&p, lower, PETSC_TRUE, low));
+  PetscCall(Fill(&p, upper, PETSC_TRUE, high));
+  PetscCall(TaoCreate(comm, &tao));
+  PetscCall(TaoSetType(tao, TAOBLMVM));
+  PetscCall(TaoSetSolution(tao, u));
+  PetscCall(TaoSetObjectiveAndGradient(tao, NULL, Evaluate, &p));
+  PetscCall(TaoSetVariableBounds(tao, low, high));
+  PetscCall(TaoSetTolerances(tao, 0, 0, 0));
+  PetscCall(TaoSetMaximumIterations(tao, iterations));
+  PetscCall(TaoSetMaximumFunctionEvaluations(tao, 10 * iterations + 10));
+  PetscCall(TaoSetFromOptions(tao)); /* -tao_* */
+  PetscCall(TaoSolve(tao));
+  PetscCall(TaoGetIterationNumber(tao, taken));
+  PetscCall(TaoGetSolutionStatus(tao, NULL, after, NULL, NULL, NULL, NULL));
+  *before = p.first;
+  *after *= p.first;
+
+  PetscCallMPI(MPI_Comm_size(comm, &size));
+  PetscCall(PetscMalloc2(size, &counts, size, &starts));
+  PetscCall(PetscMPIIntCast(p.n_local * dim, &mine));
+  PetscCallMPI(MPI_Allgather(&mine, 1, MPI_INT, counts, 1, MPI_INT, comm));
+  for (PetscMPIInt r = 0, at = 0; r < size; at += counts[r++]) starts[r] = at;
+  PetscCall(VecGetArrayRead(u, &a));
+  PetscCallMPI(MPI_Allgatherv(a, mine, MPIU_REAL, x, counts, starts, MPIU_REAL, comm));
+  PetscCall(VecRestoreArrayRead(u, &a));
+  for (PetscInt i = 0; i < n * dim; i++)
+    x[i] = PetscMin(PetscMax(x[i] * p.h, lower[i % dim]), upper[i % dim]);
+  PetscCall(PetscFree2(counts, starts));
+  PetscCall(TaoDestroy(&tao));
+  PetscCall(VecDestroy(&high));
+  PetscCall(VecDestroy(&low));
+  PetscCall(VecDestroy(&u));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
