@@ -115,14 +115,18 @@ static PetscErrorCode SizeFromOptions(MPI_Comm comm, Plan *p)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode StartFromOptions(MPI_Comm comm, Plan *p)
+static PetscErrorCode StartFromOptions(MPI_Comm comm, PetscBool sampled, Plan *p)
 {
   char      start[PETSC_MAX_PATH_LEN];
   PetscBool named;
 
   PetscFunctionBegin;
   if (p->method != METHOD_PWGD) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(PetscStrncpy(start, p->dim <= GRAM_DESIGN_SOBOL_DIM ? "sobol" : "halton", sizeof start));
+  PetscCall(PetscStrncpy(start,
+                         sampled                           ? "random"
+                         : p->dim <= GRAM_DESIGN_SOBOL_DIM ? "sobol"
+                                                           : "halton",
+                         sizeof start));
   PetscOptionsBegin(comm, "nodes_", "Nodes", NULL);
   PetscCall(PetscOptionsString("-start", "halton, sobol, random, or an HDF5 file with x", NULL, start, start,
                                sizeof start, NULL));
@@ -255,6 +259,35 @@ static PetscErrorCode CandidatesFromOptions(MPI_Comm comm, Plan *p)
 
 /* ---- nodes */
 
+/* samples drawn with probability in proportion to their weight, none twice: those that a race of exponential clocks takes first */
+static PetscErrorCode Draw(MPI_Comm comm, const GramMeasure *measure, const Plan *p, PetscReal *x)
+{
+  PetscReal *clock;
+  PetscInt  *row, some = 0;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMalloc2(measure->n_samples, &clock, measure->n_samples, &row));
+  for (PetscInt i = 0; i < measure->n_samples; i++) {
+    row[i]   = i;
+    clock[i] = measure->charge[i] > 0
+                   ? -PetscLogReal(1 - GramUniform(p->design.seed, (uint64_t)i)) / measure->charge[i]
+                   : PETSC_MAX_REAL;
+    some += measure->charge[i] > 0;
+  }
+  GramCheckInput(some >= p->n, comm,
+                 "nodes.start: random takes samples, of which there are %" PetscInt_FMT
+                 ", and nodes.size is %" PetscInt_FMT,
+                 some, p->n);
+  PetscCall(PetscSortRealWithArrayInt(measure->n_samples, clock, row));
+  for (PetscInt i = 0; i < p->n; i++) {
+    for (PetscInt k = 0; k < p->dim; k++)
+      x[GramAt(i, p->dim, k)] =
+          PetscMin(PetscMax(measure->x[GramAt(row[i], p->dim, k)], measure->lower[k]), measure->upper[k]);
+  }
+  PetscCall(PetscFree2(clock, row));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* where the nodes begin, on every rank; the published method begins within the box */
 static PetscErrorCode Start(MPI_Comm comm, const GramMeasure *measure, Plan *p, PetscReal *x)
 {
@@ -269,6 +302,10 @@ static PetscErrorCode Start(MPI_Comm comm, const GramMeasure *measure, Plan *p, 
 
     p->design.lower[k] = measure->lower[k] + margin;
     p->design.upper[k] = measure->upper[k] - margin;
+  }
+  if (!p->start[0] && measure->n_samples && p->design.kind == GRAM_DESIGN_RANDOM) {
+    PetscCall(Draw(comm, measure, p, x));
+    PetscFunctionReturn(PETSC_SUCCESS);
   }
   if (!p->start[0]) {
     GramCheckInput(p->design.kind != GRAM_DESIGN_SOBOL || p->dim <= GRAM_DESIGN_SOBOL_DIM, comm,
@@ -476,10 +513,10 @@ PetscErrorCode GramVerbNodes(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramOutputFromOptions(comm, path, sizeof path));
   PetscCall(GramScheduleFromOptions(comm, &schedule));
   PetscCall(SizeFromOptions(comm, &plan));
-  PetscCall(StartFromOptions(comm, &plan));
   PetscCall(GramKernelSetFromOptions(comm, plan.dim, &kernel));
-  PetscCall(GramRuleFromOptions(comm, plan.n, &kernel, &options));
   PetscCall(GramMeasureFromOptions(comm, plan.dim, &measure));
+  PetscCall(GramRuleFromOptions(comm, plan.n, (PetscBool)(measure.n_samples > 0), &kernel, &options));
+  PetscCall(StartFromOptions(comm, (PetscBool)(measure.n_samples > 0), &plan));
   PetscCall(SweepFromOptions(comm, &kernel, &measure, &options, &plan));
   PetscCall(CandidatesFromOptions(comm, &plan));
   PetscCall(GramBackendCreateFromOptions(comm, &backend));

@@ -5,6 +5,9 @@
 #include "result.h"
 #include "rule.h"
 
+#define SAMPLED_ALPHA \
+  1e-12 /* times amplitude^2: means over samples are double's, which no ridge at all would blow up */
+
 /* one number for all coordinates, or one each */
 static PetscErrorCode Bounds(MPI_Comm comm, const char *option, const char *help, PetscInt dim,
                              PetscReal fallback, PetscReal bounds[], PetscBool *set)
@@ -150,7 +153,8 @@ PetscErrorCode GramMeasureMean(MPI_Comm comm, const GramMeasure *m, const GramKe
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramRuleFromOptions(MPI_Comm comm, PetscInt n, GramKernel *kernel, GramRuleOptions *o)
+PetscErrorCode GramRuleFromOptions(MPI_Comm comm, PetscInt n, PetscBool sampled, GramKernel *kernel,
+                                   GramRuleOptions *o)
 {
   char      name[32] = "optimal";
   int       method   = 0;
@@ -169,7 +173,8 @@ PetscErrorCode GramRuleFromOptions(MPI_Comm comm, PetscInt n, GramKernel *kernel
                  "weights.method: '%s' is none of optimal, equal, nonnegative", name);
   o->method = (GramWeightsMethod)method;
   PetscCall(PetscOptionsHasName(NULL, NULL, "-ridge_alpha", &set));
-  if (!set && n <= GRAM_EXTENDED_MOST) kernel->alpha = 0;
+  if (!set && n <= GRAM_EXTENDED_MOST)
+    kernel->alpha = sampled ? SAMPLED_ALPHA * kernel->amplitude * kernel->amplitude : 0;
   GramCheckInput(kernel->tail_degree < 0 || GramRadialGetInfo(kernel->radial)->order > 0, comm,
                  "tail.degree: %" PetscInt_FMT ", but quadrature has no tail", kernel->tail_degree);
   PetscFunctionReturn(PETSC_SUCCESS);

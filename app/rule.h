@@ -21,12 +21,12 @@ PetscErrorCode GramMeasureFromOptions(MPI_Comm comm, PetscInt dim, GramMeasure *
 PetscErrorCode GramMeasureClear(GramMeasure *measure);
 
 /* -weights_method, -weights_sum_to_one, and the ridge: -ridge_alpha unless given is 0 for nodes that are solved for in
-   extended precision. Collective. */
+   extended precision, of a measure of samples 1e-12 amplitude^2. Collective. */
 typedef struct {
   GramWeightsMethod method;
   PetscBool         sum_to_one;
 } GramRuleOptions;
-PetscErrorCode GramRuleFromOptions(MPI_Comm comm, PetscInt n, GramKernel *kernel, GramRuleOptions *options);
+PetscErrorCode GramRuleFromOptions(MPI_Comm comm, PetscInt n, PetscBool sampled, GramKernel *kernel, GramRuleOptions *options);
 
 /* Refuses what cannot fit before any work; says the estimate. sweep_bytes: what a rank has beside. Collective. */
 PetscErrorCode GramRuleEstimate(MPI_Comm comm, GramBackend backend, const GramKernel *kernel,

@@ -29,7 +29,7 @@ PetscErrorCode GramVerbWeights(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramDatasetReadPoints(comm, NULL, NULL, NULL, &data));
   PetscCall(GramMeasureFromOptions(comm, data.dim, &measure));
   PetscCall(GramKernelSetFromOptions(comm, data.dim, &kernel));
-  PetscCall(GramRuleFromOptions(comm, data.n, &kernel, &options));
+  PetscCall(GramRuleFromOptions(comm, data.n, (PetscBool)(measure.n_samples > 0), &kernel, &options));
   PetscCall(GramBackendCreateFromOptions(comm, &backend));
   PetscCall(GramKernelView(&kernel, line, sizeof line));
   PetscCall(GramSay(comm, "problem", "%" PetscInt_FMT " nodes in %" PetscInt_FMT " dimensions, weights %s",

@@ -3,10 +3,12 @@
 #include "progress.h"
 #include "pwgd.h"
 
-#define TRUST   0.25 /* of the nearest distance: the longest step */
-#define GROWING 5    /* sweeps of growing moves after which theta is halved, */
-#define WILD    0.1  /* where they are longer than this in spacings */
-#define FLOOR   0.05 /* of the mean density: what a step takes for less */
+#define TRUST  0.25 /* of the nearest distance: the longest step */
+#define WINDOW 5    /* sweeps without progress after which theta is halved, */
+#define LONG   0.03 /* where moves are longer than this in spacings */
+#define SOFT \
+  0.5 /* spacings that a sample is smeared over at least: nodes are not to follow the noise of samples */
+#define FLOOR 0.05 /* of the mean density: what a step takes for less */
 
 /* What a rank tells of each of its nodes: where it is now, and */
 enum { MOVE2, ENERGY, GRADIENT2, TOLD };
@@ -58,7 +60,8 @@ static PetscErrorCode DescentCreate(MPI_Comm comm, GramBackend backend, const Gr
     PetscCall(PetscMalloc2(GramAt(sweep->n_samples, dim, 0), &d->samples, sweep->n_samples, &d->charges));
     for (PetscInt i = 0; i < sweep->n_samples * dim; i++) d->samples[i] = sweep->samples[i] / d->h;
     for (PetscInt i = 0; i < sweep->n_samples; i++) d->charges[i] = sweep->charges[i] * (PetscReal)n;
-    d->softening2 = PetscPowReal((PetscReal)n / (PetscReal)sweep->n_samples, 2 / (PetscReal)dim);
+    d->softening2 =
+        PetscMax(SOFT * SOFT, PetscPowReal((PetscReal)n / (PetscReal)sweep->n_samples, 2 / (PetscReal)dim));
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -191,16 +194,20 @@ static PetscErrorCode Ask(const GramSweepControl *control, GramSweepState *state
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* Have moves grown for so many sweeps, long ones? Then theta is too large for this configuration. */
-static PetscBool Grows(const GramSweepState *state)
+/* Are the shortest moves of the last WINDOW sweeps, long ones, hardly shorter than of the WINDOW before? Then theta is too
+   large for this configuration. Asked at its own sweeps only, whatever run they belong to. */
+static PetscBool Stalls(const GramSweepState *state)
 {
-  if (state->sweeps <= GROWING) return PETSC_FALSE;
-  for (PetscInt k = state->sweeps - GROWING; k < state->sweeps; k++) {
-    const PetscReal *now = state->history + GramAt(k, GRAM_SWEEP_HISTORY, GRAM_SWEEP_MOVE);
+  PetscReal shortest[2] = {PETSC_MAX_REAL, PETSC_MAX_REAL};
 
-    if (now[0] <= WILD || now[0] <= now[-GRAM_SWEEP_HISTORY]) return PETSC_FALSE;
+  if (!state->sweeps || state->sweeps % (2 * WINDOW)) return PETSC_FALSE;
+  for (PetscInt k = 0; k < 2 * WINDOW; k++) {
+    const PetscReal move =
+        state->history[GramAt(state->sweeps - 2 * WINDOW + k, GRAM_SWEEP_HISTORY, GRAM_SWEEP_MOVE)];
+
+    shortest[k / WINDOW] = PetscMin(shortest[k / WINDOW], move);
   }
-  return PETSC_TRUE;
+  return (PetscBool)(shortest[1] > LONG && shortest[1] > 0.9 * shortest[0]);
 }
 
 PetscErrorCode GramPwgd(MPI_Comm comm, GramBackend backend, const GramSweep *sweep,
@@ -232,7 +239,7 @@ PetscErrorCode GramPwgd(MPI_Comm comm, GramBackend backend, const GramSweep *swe
       }
     }
     state->converged = (PetscBool)(entry[GRAM_SWEEP_MOVE] < sweep->tolerance);
-    if (sweep->adapt && Grows(state)) state->step /= 2;
+    if (sweep->adapt && Stalls(state)) state->step /= 2;
     PetscCall(Ask(control, state));
   }
   PetscCall(DescentDestroy(&d));

@@ -31,7 +31,7 @@ typedef struct {
   PetscInt  dim, n;
   PetscReal lower[GRAM_MAX_DIM], upper[GRAM_MAX_DIM]; /* [dim] nodes stay in this box; 0 behind */
   PetscInt  blocks; /* of nodes that move together, one block after the other: 1 all at once, n one by one */
-  PetscBool adapt;  /* theta is halved when moves grow */
+  PetscBool adapt;  /* theta is halved when moves stay long */
   PetscReal gap;    /* in spacings h = (vol / n)^(1/d): the background reaches so far beyond the box */
   PetscReal
       tolerance; /* of the rms natural move in spacings; of the published method: of the largest gradient */
@@ -59,7 +59,7 @@ typedef struct {
   is the squared discrepancy, with the fundamental solution g as kernel, of the nodes to the background, but for constants.
   Each mode of the nodes' lattice has a curvature between 0 and that of the plasma, |S| n rho: with theta < 1 all nodes can
   move at once. Stops when the rms of |s_i| / theta is below tolerance spacings. A softened cloud of samples stands for an
-  empirical measure, its softening their own spacing.
+  empirical measure, its softening the larger of their own spacing and half a spacing of the nodes.
 
   @param[in]     control NULL, or who may have it saved or stopped
   @param[in,out] state   in: x, sweeps, step and the history so far; x [n][dim] stays the caller's, history is grown with
