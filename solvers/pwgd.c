@@ -173,13 +173,19 @@ static PetscErrorCode Room(GramSweepState *state)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-static PetscErrorCode Tell(GramSweepState *state, const PetscReal entry[GRAM_SWEEP_HISTORY])
+static PetscErrorCode Tell(const GramSweep *sweep, GramSweepState *state,
+                           const PetscReal entry[GRAM_SWEEP_HISTORY])
 {
+  char note[96];
+
   PetscFunctionBegin;
   PetscCall(Room(state));
   PetscCall(PetscArraycpy(state->history + GramAt(state->sweeps, GRAM_SWEEP_HISTORY, 0), entry,
                           GRAM_SWEEP_HISTORY));
   state->sweeps++;
+  PetscCall(PetscSNPrintf(note, sizeof note, "sweep %" PetscInt_FMT ", gradient %.2e, move %.2e spacings",
+                          state->sweeps, (double)entry[GRAM_SWEEP_GRADIENT], (double)entry[GRAM_SWEEP_MOVE]));
+  PetscCall(GramProgressUpdate((PetscReal)state->sweeps / (PetscReal)sweep->max_sweeps, note));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -219,6 +225,7 @@ PetscErrorCode GramPwgd(MPI_Comm comm, GramBackend backend, const GramSweep *swe
   PetscFunctionBegin;
   PetscCall(DescentCreate(comm, backend, sweep, state, &d));
   state->stopped = PETSC_FALSE;
+  PetscCall(GramProgressBegin("sweeps", 0));
   while (!state->converged && !state->stopped && state->sweeps < sweep->max_sweeps) {
     for (PetscInt b = 0; b < sweep->blocks; b++) {
       const PetscInt first = (PetscInt)((PetscInt64)b * sweep->n / sweep->blocks),
@@ -227,7 +234,7 @@ PetscErrorCode GramPwgd(MPI_Comm comm, GramBackend backend, const GramSweep *swe
       PetscCall(MoveBlock(&d, state->step, first, end - first));
     }
     Account(&d, state->step, entry);
-    PetscCall(Tell(state, entry));
+    PetscCall(Tell(sweep, state, entry));
     for (PetscInt i = 0; i < sweep->n; i++) {
       for (PetscInt k = 0; k < d.dim; k++) { /* x of a wall is the wall's, not h times its multiple */
         const PetscReal u = d.u[GramAt(i, d.dim, k)];
@@ -242,6 +249,7 @@ PetscErrorCode GramPwgd(MPI_Comm comm, GramBackend backend, const GramSweep *swe
     if (sweep->adapt && Stalls(state)) state->step /= 2;
     PetscCall(Ask(control, state));
   }
+  PetscCall(GramProgressEnd());
   PetscCall(DescentDestroy(&d));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -367,14 +375,16 @@ PetscErrorCode GramPwgdPaper(MPI_Comm comm, const GramKernel *kernel, GramMean m
   PetscCallMPI(MPI_Comm_rank(comm, &rank));
   PetscCall(PetscMPIIntCast(n * dim, &numbers));
   state->stopped = PETSC_FALSE;
+  PetscCall(GramProgressBegin("sweeps", 0));
   while (!state->converged && !state->stopped && state->sweeps < sweep->max_sweeps) {
     if (!rank) SweepPublished(&p, state->step, state->x, entry);
     PetscCallMPI(MPI_Bcast(state->x, numbers, MPIU_REAL, 0, comm));
     PetscCallMPI(MPI_Bcast(entry, GRAM_SWEEP_HISTORY, MPIU_REAL, 0, comm));
     PetscCall(GramProgressAdd((PetscReal)n * (PetscReal)n));
-    PetscCall(Tell(state, entry));
+    PetscCall(Tell(sweep, state, entry));
     state->converged = (PetscBool)(entry[GRAM_SWEEP_GRADIENT] < sweep->tolerance);
     PetscCall(Ask(control, state));
   }
+  PetscCall(GramProgressEnd());
   PetscFunctionReturn(PETSC_SUCCESS);
 }
