@@ -3,6 +3,21 @@
 #include "rule.h"
 #include "verbs.h"
 
+/* nodes are taken as they stand: what would move them is refused */
+static PetscErrorCode RefuseScaling(MPI_Comm comm)
+{
+  char      standardize[16] = "none";
+  PetscBool sphere = PETSC_FALSE, none;
+
+  PetscFunctionBegin;
+  PetscCall(PetscOptionsGetBool(NULL, NULL, "-data_sphere", &sphere, NULL));
+  PetscCall(PetscOptionsGetString(NULL, NULL, "-data_standardize", standardize, sizeof standardize, NULL));
+  PetscCall(PetscStrcmp(standardize, "none", &none));
+  GramCheckInput(!sphere, comm, "data.sphere: true, but nodes lie in a box");
+  GramCheckInput(none, comm, "data.standardize: '%s', but nodes are taken as they stand", standardize);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramVerbWeights(MPI_Comm comm, GramOutcome *outcome)
 {
   GramDataset     data;    /* the nodes, in input order */
@@ -26,6 +41,7 @@ PetscErrorCode GramVerbWeights(MPI_Comm comm, GramOutcome *outcome)
   /* the nodes: -data_*; the measure: -nodes_*; the kernel: -kernel_*, -ridge_* */
   PetscCall(GramOutputFromOptions(comm, path, sizeof path));
   PetscCall(GramScheduleFromOptions(comm, &schedule));
+  PetscCall(RefuseScaling(comm));
   PetscCall(GramDatasetReadPoints(comm, NULL, NULL, NULL, &data));
   PetscCall(GramMeasureFromOptions(comm, data.dim, &measure));
   PetscCall(GramKernelSetFromOptions(comm, data.dim, &kernel));
