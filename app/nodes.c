@@ -257,6 +257,19 @@ static PetscErrorCode CandidatesFromOptions(MPI_Comm comm, Plan *p)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* that this rank takes for the nodes: of sweeps on every rank, of greedy choices the factor of its candidates */
+static PetscLogDouble Bytes(MPI_Comm comm, const Plan *p)
+{
+  PetscLogDouble candidates = 1;
+  PetscMPIInt    size       = 1;
+
+  (void)MPI_Comm_size(comm, &size);
+  for (PetscInt k = 0; k < p->dim; k++) candidates *= p->candidates[k];
+  if (p->method == METHOD_SBQ || p->method == METHOD_PGREEDY)
+    return 8 * ((candidates / size + 510) * (p->n + 63.0) + candidates * (p->dim + 4.0));
+  return 8 * (5.0 * p->dim + 3) * p->n;
+}
+
 /* ---- nodes */
 
 /* samples drawn with probability in proportion to their weight, none twice: those that a race of exponential clocks takes first */
@@ -525,8 +538,7 @@ PetscErrorCode GramVerbNodes(MPI_Comm comm, GramOutcome *outcome)
                     "%" PetscInt_FMT " nodes in %" PetscInt_FMT " dimensions by %s, weights %s", plan.n,
                     plan.dim, plan.name, GramWeightsMethodName(options.method)));
   PetscCall(GramSay(comm, "kernel", "%s", line));
-  PetscCall(
-      GramRuleEstimate(comm, backend, &kernel, &options, plan.n, 8.0 * (5.0 * plan.dim + 3) * plan.n, &run));
+  PetscCall(GramRuleEstimate(comm, backend, &kernel, &options, plan.n, Bytes(comm, &plan), &run));
   PetscCall(GramH5CheckSpace(comm, path, "output.file",
                              GramRuleBytes(plan.n, plan.dim, 3 * plan.sweep.max_sweeps)));
   PetscCall(GramMeasureMean(comm, &measure, &kernel, backend, &mean));
@@ -549,7 +561,7 @@ PetscErrorCode GramVerbNodes(MPI_Comm comm, GramOutcome *outcome)
     else PetscCall(GramPwgd(comm, backend, &plan.sweep, &resume.control, &result.state));
   }
   if (plan.polish && !result.state.stopped)
-    PetscCall(GramPolish(comm, &kernel, backend, schedule.block, mean, measure.lower, measure.upper,
+    PetscCall(GramPolish(comm, &kernel, measure.exact, schedule.block, mean, measure.lower, measure.upper,
                          plan.polish, result.n, result.state.x, &result.before, &result.after,
                          &result.polished));
   PetscCall(GramRunLap(&run.setup_seconds));

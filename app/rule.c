@@ -138,17 +138,22 @@ PetscErrorCode GramMeasureClear(GramMeasure *m)
 {
   PetscFunctionBegin;
   PetscCall(GramPointsDestroy(&m->samples));
+  PetscCall(GramBackendDestroy(&m->exact));
   PetscCall(PetscFree(m->x));
   PetscCall(PetscFree(m->charge));
   PetscCall(PetscFree(m->weights));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramMeasureMean(MPI_Comm comm, const GramMeasure *m, const GramKernel *kernel,
-                               GramBackend backend, GramMean *mean)
+PetscErrorCode GramMeasureMean(MPI_Comm comm, GramMeasure *m, const GramKernel *kernel, GramBackend backend,
+                               GramMean *mean)
 {
+  const char *name;
+
   PetscFunctionBegin;
-  if (m->n_samples) PetscCall(GramMeanCreateSamples(comm, kernel, backend, m->samples, m->weights, mean));
+  PetscCall(GramBackendGetInfo(backend, &name, NULL, NULL));
+  PetscCall(GramBackendCreate(comm, name, GRAM_DOUBLE, &m->exact));
+  if (m->n_samples) PetscCall(GramMeanCreateSamples(comm, kernel, m->exact, m->samples, m->weights, mean));
   else PetscCall(GramMeanCreateBox(comm, kernel, m->lower, m->upper, mean));
   PetscFunctionReturn(PETSC_SUCCESS);
 }

@@ -10,10 +10,11 @@ typedef struct {
   PetscInt  dim;
   PetscReal lower[GRAM_MAX_DIM],
       upper[GRAM_MAX_DIM]; /* [dim] the box; of samples what holds them unless given; 0 behind */
-  PetscInt   n_samples;    /* 0: uniform on the box */
-  PetscReal *x, *charge;   /* [n_samples][dim], [n_samples] of sum 1, on every rank */
-  GramPoints samples;      /* the same along the curve */
-  PetscReal *weights;      /* [n_local] on the curve */
+  PetscInt    n_samples;   /* 0: uniform on the box */
+  PetscReal  *x, *charge;  /* [n_samples][dim], [n_samples] of sum 1, on every rank */
+  GramPoints  samples;     /* the same along the curve */
+  PetscReal  *weights;     /* [n_local] on the curve */
+  GramBackend exact;       /* means are evaluated in double, whatever products are */
 } GramMeasure;
 
 /* Collective. dim: coordinates of the nodes. Errors: GRAM_ERR_INPUT naming key, dataset, row. Free with GramMeasureClear(). */
@@ -26,15 +27,16 @@ typedef struct {
   GramWeightsMethod method;
   PetscBool         sum_to_one;
 } GramRuleOptions;
-PetscErrorCode GramRuleFromOptions(MPI_Comm comm, PetscInt n, PetscBool sampled, GramKernel *kernel, GramRuleOptions *options);
+PetscErrorCode GramRuleFromOptions(MPI_Comm comm, PetscInt n, PetscBool sampled, GramKernel *kernel,
+                                   GramRuleOptions *options);
 
 /* Refuses what cannot fit before any work; says the estimate. sweep_bytes: what a rank has beside. Collective. */
 PetscErrorCode GramRuleEstimate(MPI_Comm comm, GramBackend backend, const GramKernel *kernel,
                                 const GramRuleOptions *options, PetscInt n, PetscLogDouble sweep_bytes,
                                 GramRun *run);
 
-/* The mean of kernel over the measure. Collective; free it before measure and backend. */
-PetscErrorCode GramMeasureMean(MPI_Comm comm, const GramMeasure *measure, const GramKernel *kernel,
+/* The mean of kernel over the measure, by a backend like that one in double. Collective; free it before measure. */
+PetscErrorCode GramMeasureMean(MPI_Comm comm, GramMeasure *measure, const GramKernel *kernel,
                                GramBackend backend, GramMean *mean);
 
 /* x, weights in input order and the attributes wce_squared, wce_squared_equal, wce_squared_error, weights_sum, weights_least,
