@@ -107,6 +107,31 @@ def ranks_of(process):
     return found
 
 
+def interrupt(line, folder, number, after):
+    """Exit code and standard output of a command that gets a signal when the file `after` is there, or after so many s.
+    KILL goes to the ranks too: those whose mpiexec is killed live on."""
+    p = subprocess.Popen(line, cwd=folder, env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    end = time.monotonic() + 60
+    if isinstance(after, str):
+        while p.poll() is None and time.monotonic() < end and not os.path.exists(os.path.join(folder, after)):
+            time.sleep(0.01)
+    else:
+        time.sleep(after)
+    for pid in ranks_of(p) + [p.pid] if number == signal.SIGKILL else [p.pid]:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+    try:
+        out, err = p.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        stop(p)
+        check(False, f"signal {number}: {' '.join(line)} does not end")
+        return "timeout", ""
+    return p.returncode, out
+
+
 def stop(process):
     """TERM, which mpiexec passes on to the ranks, before KILL."""
     for number in signal.SIGTERM, signal.SIGKILL:
@@ -175,10 +200,12 @@ def finish():
     sys.exit(1 if failures else 0)
 
 
-def main(doc, tests, files=None):
+def main(doc, tests, files=None, flags=()):
     """Runs test(args, folder) for the tests named by --tests, all by default, each in a folder with its own files
-    {name: datasets}."""
+    {name: datasets}; flags: {name: help} of options that a test may look at."""
     p = parser(doc)
+    for name, text in dict(flags).items():
+        p.add_argument("--" + name, action="store_true", help=text)
     p.add_argument("--tests", nargs="+", choices=[t.__name__ for t in tests], default=[t.__name__ for t in tests])
     args = p.parse_args()
     for test in tests:

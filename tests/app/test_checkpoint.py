@@ -3,8 +3,6 @@ ranks; damaged checkpoints and those of something else are said and not used."""
 import os
 import shutil
 import signal
-import subprocess
-import time
 
 import h5py
 import numpy as np
@@ -37,29 +35,8 @@ def solve(args, folder, what, changes=(), ranks=1, codes=(0,), options=()):
 
 
 def interrupt(args, folder, changes, ranks, number, after):
-    """Exit code and standard output of a run that gets a signal when the file `after` is there, or after so many s.
-    KILL goes to the ranks too: those whose mpiexec is killed live on."""
-    line = g.command(args.program, "solve", g.write_configs(config(changes), folder), ranks, mpiexec=args.mpiexec)
-    p = subprocess.Popen(line, cwd=folder, env={**os.environ, **g.ENVIRONMENT}, stdin=subprocess.DEVNULL,
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    end = time.monotonic() + 60
-    if isinstance(after, str):
-        while p.poll() is None and time.monotonic() < end and not os.path.exists(os.path.join(folder, after)):
-            time.sleep(0.01)
-    else:
-        time.sleep(after)
-    for pid in g.ranks_of(p) + [p.pid] if number == signal.SIGKILL else [p.pid]:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            pass
-    try:
-        out, err = p.communicate(timeout=60)
-    except subprocess.TimeoutExpired:
-        g.stop(p)
-        g.check(False, f"signal {number} on {ranks} ranks: does not end")
-        return "timeout", ""
-    return p.returncode, out
+    return g.interrupt(g.command(args.program, "solve", g.write_configs(config(changes), folder), ranks, mpiexec=args.mpiexec),
+                       folder, number, after)
 
 
 def stopped(args, folder):
