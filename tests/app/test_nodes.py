@@ -91,9 +91,9 @@ def published(args, folder):
 def sbq(args, folder):
     """Every index, and errors: of the weights in extended precision, of the running difference to what doubles hold."""
     with h5py.File(REFERENCE, "r") as f:
-        for (name, case), ranks in zip(f["sbq"].items(), ((1, 2, 4), (1, 2, 4))):
+        for (name, case), noise in zip(f["sbq"].items(), (5e-14, 2e-15)):  # eps (sum |w|)^2, see solvers/pivchol.h
             m, d, n = case.attrs["grid"], case.attrs["d"], len(case["index"])
-            for p in ranks:
+            for p in 1, 2, 4:
                 what = f"sbq {name} on {p} ranks"
                 o = run(args, folder, what, p, nodes_method="sbq", nodes_size=n, nodes_dim=d, nodes_candidates=[m] * d,
                         **gaussian(case.attrs["a"]))
@@ -103,8 +103,8 @@ def sbq(args, folder):
                 g.check(np.array_equal(o["x"], j / (m - 1)), f"{what}: nodes that are no candidates")
                 index = (j @ m ** np.arange(d - 1, -1, -1)).astype(int)
                 g.check(np.array_equal(index, case["index"]), f"{what}: {index}, not {case['index'][()]}")
-                g.close(f"{what}: wce^2", o["@wce_squared"], case["wce2"][-1], 1e-9)
-                g.close(f"{what}: history", o["history/wce_squared"], case["wce2"][()], 2e-15, 1)
+                g.close(f"{what}: wce^2", o["@wce_squared"], case["wce2"][-1], 1e-12)
+                g.close(f"{what}: history", o["history/wce_squared"], case["wce2"][()], noise, 1)
             o = run(args, folder, f"sbq {name}, 10 nodes", nodes_method="sbq", nodes_size=10, nodes_dim=d,
                     nodes_candidates=[m] * d, **gaussian(case.attrs["a"]))
             if o:
@@ -294,12 +294,12 @@ def sweeps(args, folder):
 
     keys = dict(nodes_size=500, nodes_start="random")
     unit, box = (run(args, folder, f"box {bounds}", nodes_lower=bounds[0], nodes_upper=bounds[1], **keys,
-                     **gaussian(3 / (bounds[1] - bounds[0]))) for bounds in ((0, 1), (-3, 4)))
+                     **gaussian(12 / (bounds[1] - bounds[0]))) for bounds in ((0, 1), (-3, 4)))
     if unit and box:
         g.close("box -3 ... 4: nodes", (box["x"] + 3) / 7, unit["x"], 1e-12, 1)
         g.close("box -3 ... 4: wce^2", box["@wce_squared"], unit["@wce_squared"], 1e-6)
         g.close("box -3 ... 4: moves", box["history/move"], unit["history/move"], 1e-9)
-    m = run(args, folder, "long box", nodes_lower=[0, 2], nodes_upper=[8, 2.5], **keys, **gaussian(1))
+    m = run(args, folder, "long box", nodes_lower=[0, 2], nodes_upper=[8, 2.5], **keys, **gaussian(6))
     if m:
         inside = (m["x"] >= [0, 2]) & (m["x"] <= [8, 2.5])
         least = separation(m["x"]) / np.sqrt(4 / 500)
@@ -376,7 +376,6 @@ def measures(args, folder):
             g.check(m["@wce_squared"] < 0.7 * chance, f"{what}: wce^2 {m['@wce_squared']:.3g}, of random samples {chance:.3g}")
             share, known = (m["x"][:, 0] < 1.2).mean(), q[samples[:, 0] < 1.2].sum()
             g.check(abs(share - known) < 0.1, f"{what}: {share:.2f} of the nodes at a lump of {known:.2f}")
-    g.check(name == "bare.h5", "samples without weights were not tried")
 
     m = run(args, folder, "sums to one", nodes_samples="samples.h5", nodes_max_sweeps=200, weights_sum_to_one="true", **keys)
     if m:
@@ -411,37 +410,39 @@ def nonnegative(args, folder):
     """The conditions of Karush, Kuhn and Tucker, few nodes and many; nothing changes where optimal weights are positive."""
     samples, charge = cloud()
     g.write(os.path.join(folder, "samples.h5"), x=samples, weights=charge)
-    for n, alpha in (150, 0.0), (1200, 1e-5):
+    measure = dict(nodes_measure="samples", nodes_samples="samples.h5")
+    for n, alpha, kernel in ((150, 0.0, ("matern", 1.5, 0.7)), (150, 1e-3, ("gaussian", np.nan, 0.5)),
+                             (1200, 1e-4, ("exponential", np.nan, 0.7))):
         x = [-0.7, -1.4] + np.array([3.4, 4.2]) * g.halton(n, 2)
         g.write(os.path.join(folder, "x.h5"), x=x)
-        keys = dict(verb="weights", data_file="x.h5", nodes_measure="samples", nodes_samples="samples.h5", ridge_alpha=alpha,
-                    **gaussian(1.5))
+        keys = dict(verb="weights", data_file="x.h5", ridge_alpha=alpha, kernel_type=kernel[0], kernel_nu=1.5,
+                    kernel_length_scale=kernel[2], **measure)
         plain = run(args, folder, f"optimal weights of {n}", **keys)
-        for p in 1, 2:
-            what = f"nonnegative weights of {n} on {p} ranks"
-            m = run(args, folder, what, p, weights_method="nonnegative", **keys)
+        ridge = max(alpha, 1e-6)  # constrained weights have one
+        for p, one in (1, "false"), (2, "false"), (1, "true"):
+            what = f"nonnegative weights of {n}, {kernel[0]}, on {p} ranks, sum to one {one}"
+            m = run(args, folder, what, p, weights_method="nonnegative", weights_sum_to_one=one, **keys)
             if not m:
                 continue
             w = m["weights"]
-            error, K, z = errors(x, w, samples, charge / charge.sum(), lambda x, y: np.exp(-2.25 * ((x[:, None] - y[None]) ** 2).sum(-1)))
-            gradient = K @ w + alpha * w - z
+            error, K, z = errors(x, w, samples, charge / charge.sum(), lambda x, y: g.gram(x, y, *kernel))
             g.check(w.min() >= 0 and m["@weights_negative"] == 0, f"{what}: least {w.min():.3g}")
+            g.close(f"{what}: wce^2", m["@wce_squared"], error, 1e-12, 1)
+            if one == "true":
+                g.close(f"{what}: sum", w.sum(), 1, 1e-13)
+                continue
+            gradient = K @ w + ridge * w - z
             g.check((w == 0).mean() > 0.05, f"{what}: none is 0")
+            # to 1e-10 of |z|, which is below 10
             g.check(gradient.min() >= -1e-9, f"{what}: a gradient of {gradient.min():.3g}")
             g.close(f"{what}: gradient where weights are positive", gradient[w > 0], np.zeros((w > 0).sum()), 1e-9, 1)
-            g.close(f"{what}: wce^2", m["@wce_squared"], error, 1e-11, 1)
-            g.check(not plain or (plain["@weights_negative"] > 0 and plain["@wce_squared"] <= m["@wce_squared"] + 1e-11),
-                    f"{what}: better than optimal")
-    keys = dict(nodes_size=100, weights_method="nonnegative", **gaussian(2))
-    same, plain = run(args, folder, "nothing negative", **keys), run(args, folder, "optimal", **{**keys, "weights_method": "optimal"})
+            g.check(not plain or (plain["@weights_negative"] > 0 and plain["@wce_squared"] < m["@wce_squared"]),
+                    f"{what}: no worse than optimal")
+    keys = dict(nodes_size=100, ridge_alpha=1e-6, **gaussian(4))
+    same, plain = (run(args, folder, f"nothing negative, {method}", weights_method=method, **keys) for method in ("nonnegative", "optimal"))
     if same and plain:
         g.check(plain["weights"].min() > 0, f"nothing negative: {plain['weights'].min()}")
         g.close("nothing negative", same["weights"], plain["weights"], 1e-12)
-    m = run(args, folder, "nonnegative, sum", weights_sum_to_one="true", verb="weights", data_file="x.h5", weights_method="nonnegative",
-            nodes_measure="samples", nodes_samples="samples.h5", ridge_alpha=1e-5, **gaussian(1.5))
-    if m:
-        g.check(m["weights"].min() >= 0, f"nonnegative, sum: least {m['weights'].min():.3g}")
-        g.close("nonnegative, sum: sum", m["weights"].sum(), 1, 1e-12)
 
 
 # ---- stopped and resumed
