@@ -77,9 +77,8 @@ def published(args, folder):
                     continue
                 g.check(m["run@sweeps"] == a["iterations"], f"{what}: {m['run@sweeps']} sweeps, not {a['iterations']}")
                 g.close(f"{what}: nodes", m["x"], case["nodes"][()], max(1e-9, 1e4 * a["sens_nodes"]), 1)
-                for method in "optimal", "equal":
-                    g.close(f"{what}: wce^2, {method} weights", m["@wce_squared" + method.replace("optimal", "").replace("equal", "_equal")],
-                            a["wce2_" + method], max(1e-8, 1e4 * a["sens_wce2"]))
+                for error, known in ("@wce_squared", "wce2_optimal"), ("@wce_squared_equal", "wce2_equal"):
+                    g.close(f"{what}: {error}", m[error], a[known], max(1e-8, 1e4 * a["sens_wce2"]))
                 for history in "max_gradient", "energy", "move":
                     g.check(m["history/" + history].shape == (a["iterations"],), f"{what}: {history} of another length")
                 g.check((m["history/max_gradient"][-1] < 1e-4) == stopped and (m["history/max_gradient"][:-1] >= 1e-4).all(),
@@ -145,7 +144,8 @@ def pgreedy(args, folder):
 def stability(args, folder):
     """All nodes at once, from random: natural moves below .05 h at sweep 20, .01 h at sweep 30, whatever the number of
     nodes; not with a step beyond the edge. Equal weights are then far better than Halton, and Sobol where scrambled."""
-    sizes = [(2, 1000, None, None, None), (2, 10000, 35.0, 1.5e-8, 100), (3, 1000, None, None, None), (3, 10000, 10.77, 3.6e-7, 10)]
+    sizes = [(2, 1000, None, None, None), (3, 1000, None, None, None),
+             (2, 10000, 35.0, 1.5e-8, 100), (3, 10000, 10.77, 3.6e-7, 10)]
     if args.all:
         sizes += [(2, 100000, 110.7, 6e-10, 100), (3, 100000, 23.2, 1.8e-8, 10)]
     sweeps = {}
@@ -250,10 +250,13 @@ def ranks(args, folder):
         for p in 2, 3, 4, 8:
             m = run(args, folder, f"{d}D on {p} ranks", p, **keys)
             if m and one:
-                g.check(np.array_equal(m["x"], one["x"]), f"{d}D on {p} ranks: nodes differ by {abs(m['x'] - one['x']).max():.3g}")
+                g.check(np.array_equal(m["x"], one["x"]),
+                        f"{d}D on {p} ranks: nodes differ by {abs(m['x'] - one['x']).max():.3g}")
                 for name in "history/move", "history/energy", "history/max_gradient":
                     g.check(np.array_equal(m[name], one[name]), f"{d}D on {p} ranks: {name} differs")
                 g.close(f"{d}D on {p} ranks: wce^2", m["@wce_squared"], one["@wce_squared"], one["@wce_squared_error"], 1)
+    few = [run(args, folder, f"5 nodes on {p} ranks", p, nodes_size=5, **gaussian(1)) for p in (1, 8)]
+    g.check(not all(few) or np.array_equal(few[0]["x"], few[1]["x"]), "5 nodes on 8 ranks: others")
 
 
 def mixed(args, folder):
@@ -273,7 +276,8 @@ def sweeps(args, folder):
     few nodes."""
     energies, errors = {}, {}
     for name, keys in (("jacobi", {}), ("block", {}), ("block", dict(nodes_blocks=7)), ("sequential", {})):
-        m = run(args, folder, f"{name} {keys}", nodes_size=300, nodes_dim=3, nodes_start="random", nodes_sweep=name, **keys, **gaussian(3))
+        m = run(args, folder, f"{name} {keys}", nodes_size=300, nodes_dim=3, nodes_start="random", nodes_sweep=name,
+                **keys, **gaussian(3))
         if m:
             g.check(m["run@sweeps"] <= 40, f"{name} {keys}: {m['run@sweeps']} sweeps")
             energies[name, *keys], errors[name, *keys] = m["history/energy"][-1], m["@wce_squared"]
@@ -282,12 +286,14 @@ def sweeps(args, folder):
     # between seeds it differs as much
     g.check(max(errors.values()) <= 3 * min(errors.values()), f"wce^2 of sweeps: {errors}")
 
-    m = [run(args, folder, f"backend {backend}", nodes_size=300, nodes_dim=3, backend=backend, **gaussian(3)) for backend in ("cpu", "ref")]
+    m = [run(args, folder, f"backend {backend}", nodes_size=300, nodes_dim=3, backend=backend, **gaussian(3))
+         for backend in ("cpu", "ref")]
     if all(m):
         g.close("backend ref", m[1]["x"], m[0]["x"], 1e-12, 1)
 
     for d in 4, 5:
-        m = {method: run(args, folder, f"{method}, {d}D", nodes_method=method, nodes_size=200, nodes_dim=d, **gaussian(1.5)) for method in ("pwgd", "sobol")}
+        m = {method: run(args, folder, f"{method}, {d}D", nodes_method=method, nodes_size=200, nodes_dim=d, **gaussian(1.5))
+             for method in ("pwgd", "sobol")}
         if all(m.values()):
             e = {method: o["@wce_squared"] for method, o in m.items()}
             g.check(5 * e["pwgd"] <= e["sobol"], f"{d}D: wce^2 {e}")
@@ -369,7 +375,8 @@ def measures(args, folder):
             error, K, z = errors(m["x"], m["weights"], samples, q, kernel)
             g.close(f"{what}: wce^2", m["@wce_squared"], error, 1e-12, 1)
             g.close(f"{what}: weights", m["weights"], np.linalg.solve(K, z), 1e-9)
-            g.close(f"{what}: equal weights", m["@wce_squared_equal"], errors(m["x"], np.full(60, 1 / 60), samples, q, kernel)[0], 1e-12, 1)
+            equal = errors(m["x"], np.full(60, 1 / 60), samples, q, kernel)[0]
+            g.close(f"{what}: equal weights", m["@wce_squared_equal"], equal, 1e-12, 1)
             some = samples[np.random.default_rng(1).permutation(len(samples))[:60]]
             K, z = kernel(some, some), kernel(some, samples) @ q
             chance = errors(some, np.linalg.solve(K, z), samples, q, kernel)[0]
@@ -397,7 +404,8 @@ def boxes(args, folder):
     g.write(os.path.join(folder, "x.h5"), x=x)
     g.write(os.path.join(folder, "grid.h5"), x=grid)
     for nu in 0.5, 1.5, 2.5, 4.5:
-        keys = dict(verb="weights", data_file="x.h5", kernel_type="matern", kernel_nu=nu, kernel_length_scale=[0.6, 0.4], kernel_amplitude=2)
+        keys = dict(verb="weights", data_file="x.h5", kernel_type="matern", kernel_nu=nu, kernel_length_scale=[0.6, 0.4],
+                    kernel_amplitude=2)
         closed = run(args, folder, f"box, nu {nu}", nodes_lower=lower.tolist(), nodes_upper=upper.tolist(), **keys)
         sampled = run(args, folder, f"grid, nu {nu}", nodes_measure="samples", nodes_samples="grid.h5", **keys)
         if closed and sampled:
@@ -439,7 +447,8 @@ def nonnegative(args, folder):
             g.check(not plain or (plain["@weights_negative"] > 0 and plain["@wce_squared"] < m["@wce_squared"]),
                     f"{what}: no worse than optimal")
     keys = dict(nodes_size=100, ridge_alpha=1e-6, **gaussian(4))
-    same, plain = (run(args, folder, f"nothing negative, {method}", weights_method=method, **keys) for method in ("nonnegative", "optimal"))
+    same, plain = (run(args, folder, f"nothing negative, {method}", weights_method=method, **keys)
+                   for method in ("nonnegative", "optimal"))
     if same and plain:
         g.check(plain["weights"].min() > 0, f"nothing negative: {plain['weights'].min()}")
         g.close("nothing negative", same["weights"], plain["weights"], 1e-12)
@@ -447,12 +456,18 @@ def nonnegative(args, folder):
 
 # ---- stopped and resumed
 
-N_SWEPT = 6000
+def interrupt(args, folder, p, number, after, **keys):
+    """Exit code and standard output of a run of p ranks that gets a signal, see gramarye.py; nothing is there before."""
+    for name in "out.h5", "out.h5.checkpoint", "out.h5.checkpoint.old":
+        path = os.path.join(folder, name)
+        os.path.exists(path) and os.remove(path)
+    words = options({**keys, "output_file": "out.h5"})
+    return g.interrupt(g.command(args.program, "nodes", [], p, words, args.mpiexec), folder, number, after)
 
 
 def checkpoint(args, folder):
     """A descent that is stopped or killed goes on from its checkpoint, to the same bits on any number of ranks."""
-    keys = dict(nodes_size=N_SWEPT, nodes_start="random", nodes_seed=3, nodes_max_sweeps=300, weights_method="equal", **STILL,
+    keys = dict(nodes_size=6000, nodes_start="random", nodes_seed=3, nodes_max_sweeps=300, weights_method="equal", **STILL,
                 **gaussian(20))
     path = os.path.join(folder, "out.h5")
     whole = run(args, folder, "not stopped", 1, (3,), **keys)
@@ -460,14 +475,8 @@ def checkpoint(args, folder):
         return
     seconds, saved = float(whole["run@seconds_total"]), dict(checkpoint_interval=0.2)
 
-    def clean():
-        for name in path, path + ".checkpoint", path + ".checkpoint.old":
-            os.path.exists(name) and os.remove(name)
-
     def interrupted(p, number, after, **more):
-        line = g.command(args.program, "nodes", [], p, options({**keys, **more, "output_file": "out.h5"}), args.mpiexec)
-        clean()
-        return g.interrupt(line, folder, number, after)
+        return interrupt(args, folder, p, number, after, **keys, **more)
 
     def resumed(what, p):
         said = []
@@ -494,15 +503,33 @@ def checkpoint(args, folder):
         shutil.copytree(folder, os.path.join(folder, "kept"))
         resumed("kill -9 on 2 ranks, resumed on 1", 1)
         kept = [name for name in os.listdir(os.path.join(folder, "kept")) if ".checkpoint" in name]
-        for change in dict(nodes_seed=4), dict(nodes_step=0.8), dict(nodes_gap=0.1), dict(nodes_sweep="block"), dict(nodes_upper=1.5):
+        for change in ({"nodes_seed": 4}, {"nodes_step": 0.8}, {"nodes_gap": 0.1}, {"nodes_sweep": "block"},
+                       {"nodes_upper": 1.5}):
             for name in kept:
                 shutil.copy(os.path.join(folder, "kept", name), folder)
             said = []
             run(args, folder, f"checkpoint and {change}", codes=(3,), said=said, **{**keys, **change, "nodes_max_sweeps": 2})
-            g.check("resumed" not in said[0] and "checkpoint" in said[1] and "begins anew" in said[1], f"checkpoint and {change}: said {said}")
+            g.check("resumed" not in said[0] and "checkpoint" in said[1] and "begins anew" in said[1],
+                    f"checkpoint and {change}: said {said}")
+
+
+def others(args, folder):
+    """Checkpoints of other samples, or of a kernel whose amplitude pushes the nodes, are named and not used."""
+    rng, path = np.random.default_rng(2), os.path.join(folder, "out.h5.checkpoint")
+    for name in "one.h5", "two.h5":  # in the same box
+        g.write(os.path.join(folder, name), x=np.concatenate([rng.random((998, 2)), [[0, 0], [1, 1]]]))
+    samples = dict(nodes_measure="samples", nodes_samples="one.h5")
+    m2 = dict(nodes_field="paper", nodes_energy="gaussian", **gaussian(2))
+    for keys, change in (samples, {"nodes_samples": "two.h5"}), (m2, {"kernel_amplitude": 2}):
+        keys = dict(nodes_size=500, nodes_start="halton", weights_method="equal", nodes_max_sweeps=100000, **STILL, **keys)
+        code, _ = interrupt(args, folder, 1, signal.SIGKILL, "out.h5.checkpoint", checkpoint_interval=0.2, **keys)
+        if g.check(code == -signal.SIGKILL and os.path.exists(path), f"{change}: no checkpoint, exit code {code}"):
+            said = []
+            run(args, folder, f"{change}", codes=(3,), said=said, **{**keys, **change, "nodes_max_sweeps": 2})
+            g.check("resumed" not in said[0] and "begins anew" in said[1], f"{change}: goes on: {said}")
 
 
 TESTS = [published, sbq, pgreedy, stability, sobol, optimal, paper_sizes, apart, ranks, mixed, sweeps, start, measures, boxes,
-         nonnegative, checkpoint]
+         nonnegative, checkpoint, others]
 
 g.main(__doc__, TESTS, flags={"all": "the slow ones too: every published run, 100 000 nodes"})

@@ -1,5 +1,5 @@
-static const char help[] =
-    "Backgrounds of closed form against heat kernels and plain quadrature; energies and gradients of a descent against loops.\n";
+static const char help[] = "Backgrounds of closed form against heat kernels and plain quadrature; energies "
+                           "and gradients of a descent against loops.\n";
 
 #include <petscdt.h>
 
@@ -10,8 +10,8 @@ enum { POINTS = 32 }; /* of Gauss and Legendre: to rounding for the boxes below 
 
 /* Corner by corner of the box at x, where it is cut in 2^d: with y - x = s v, v[k] = a[k], v[j] = a[j] t_j, the integrals over
    s are known and those over t smooth. */
-static PetscErrorCode ByQuadrature(PetscInt dim, const PetscReal lower[], const PetscReal upper[], const PetscReal x[],
-                                   PetscReal field[], PetscReal *potential)
+static PetscErrorCode ByQuadrature(PetscInt dim, const PetscReal lower[], const PetscReal upper[],
+                                   const PetscReal x[], PetscReal field[], PetscReal *potential)
 {
   PetscReal node[POINTS], weight[POINTS], a[4], v[4];
   PetscInt  rows = 1;
@@ -53,7 +53,7 @@ static PetscErrorCode Backgrounds(PetscInt dim, PetscInt places)
 
   PetscFunctionBegin;
   for (PetscInt i = 0; i < places; i++) {
-    const uint64_t seed       = (uint64_t)(16 * i);
+    const uint64_t seed = (uint64_t)(16 * i);
     PetscReal      size = 0, divergence = 0;
 
     for (PetscInt k = 0; k < dim; k++) {
@@ -67,15 +67,17 @@ static PetscErrorCode Backgrounds(PetscInt dim, PetscInt places)
     PetscCall(ByQuadrature(dim, lower, upper, x, other, &W));
     for (PetscInt k = 0; k < dim; k++) size = PetscMax(size, upper[k] - lower[k]);
     for (PetscInt k = 0; k < dim; k++)
-      CHECK(PetscAbsReal(field[k] - other[k]) <= 1e-12 * size, "d = %d, place %d: field %d is %.16g, not %.16g", (int)dim,
-            (int)i, (int)k, field[k], other[k]);
-    CHECK(PetscAbsReal(V - W) <= 1e-12 * size, "d = %d, place %d: potential %.16g, not %.16g", (int)dim, (int)i, V, W);
+      CHECK(PetscAbsReal(field[k] - other[k]) <= 1e-12 * size,
+            "d = %d, place %d: field %d is %.16g, not %.16g", (int)dim, (int)i, (int)k, field[k], other[k]);
+    CHECK(PetscAbsReal(V - W) <= 1e-12 * size, "d = %d, place %d: potential %.16g, not %.16g", (int)dim,
+          (int)i, V, W);
     GramBoxFieldByHeat(dim, lower, upper, x, other, &W);
     for (PetscInt k = 0; k < dim; k++)
-      CHECK(PetscAbsReal(field[k] - other[k]) <= 1e-12 * size, "d = %d, place %d: field %d is %.16g, by heat %.16g",
-            (int)dim, (int)i, (int)k, field[k], other[k]);
-    CHECK(dim == 2 || PetscAbsReal(V - W) <= 1e-12 * size, "d = %d, place %d: potential %.16g, by heat %.16g", (int)dim,
-          (int)i, V, W);
+      CHECK(PetscAbsReal(field[k] - other[k]) <= 1e-12 * size,
+            "d = %d, place %d: field %d is %.16g, by heat %.16g", (int)dim, (int)i, (int)k, field[k],
+            other[k]);
+    CHECK(dim == 2 || PetscAbsReal(V - W) <= 1e-12 * size, "d = %d, place %d: potential %.16g, by heat %.16g",
+          (int)dim, (int)i, V, W);
     if (i < 2) continue; /* no place beyond a wall */
     for (PetscInt k = 0; k < dim; k++) {
       middle = x[k];
@@ -86,11 +88,11 @@ static PetscErrorCode Backgrounds(PetscInt dim, PetscInt places)
       x[k]  = middle;
       slope = (V - W) / (2 * h);
       divergence += (ahead[k] - behind[k]) / (2 * h);
-      CHECK(PetscAbsReal(field[k] + slope) <= 100 * h * h, "d = %d, place %d: field %d is %.10g, -slope %.10g", (int)dim,
-            (int)i, (int)k, field[k], -slope);
+      CHECK(PetscAbsReal(field[k] + slope) <= 100 * h * h,
+            "d = %d, place %d: field %d is %.10g, -slope %.10g", (int)dim, (int)i, (int)k, field[k], -slope);
     }
-    CHECK(PetscAbsReal(divergence - GramSphereArea(dim)) <= 100 * h * h, "d = %d, place %d: divergence %.10g, not %.10g",
-          (int)dim, (int)i, divergence, GramSphereArea(dim));
+    CHECK(PetscAbsReal(divergence - GramSphereArea(dim)) <= 100 * h * h,
+          "d = %d, place %d: divergence %.10g, not %.10g", (int)dim, (int)i, divergence, GramSphereArea(dim));
   }
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -146,7 +148,8 @@ static PetscErrorCode Start(const GramSweep *s, GramSweepState *state)
   *state = (GramSweepState){.step = 0.9};
   PetscCall(PetscMalloc1(s->n * s->dim, &state->x));
   for (PetscInt i = 0; i < s->n * s->dim; i++)
-    state->x[i] = s->lower[i % s->dim] + CheckUniform(7, (uint64_t)i) * (s->upper[i % s->dim] - s->lower[i % s->dim]);
+    state->x[i] =
+        s->lower[i % s->dim] + CheckUniform(7, (uint64_t)i) * (s->upper[i % s->dim] - s->lower[i % s->dim]);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -200,12 +203,13 @@ static PetscErrorCode Descents(GramBackend backend, PetscInt dim, PetscInt block
     CHECK(whole.sweeps == s.max_sweeps, "%d sweeps, not %d", (int)whole.sweeps, (int)s.max_sweeps);
     now = whole.history + (whole.sweeps - 1) * GRAM_SWEEP_HISTORY;
     if (blocks == 1) {
-      CHECK(PetscAbsReal(now[GRAM_SWEEP_ENERGY] - last) <= 1e-12, "d = %d, sweep %d: energy %.16g, not %.16g", (int)dim,
-            (int)whole.sweeps, now[GRAM_SWEEP_ENERGY], last);
+      CHECK(PetscAbsReal(now[GRAM_SWEEP_ENERGY] - last) <= 1e-12, "d = %d, sweep %d: energy %.16g, not %.16g",
+            (int)dim, (int)whole.sweeps, now[GRAM_SWEEP_ENERGY], last);
       if (whole.sweeps == 1) CHECK_CLOSE("largest gradient", now[GRAM_SWEEP_GRADIENT], largest, 1e-6);
     }
     if (now[GRAM_SWEEP_MOVE] > 0.05)
-      CHECK(Energy(&s, whole.x) < last, "d = %d, sweep %d: uphill from %.16g", (int)dim, (int)whole.sweeps, last);
+      CHECK(Energy(&s, whole.x) < last, "d = %d, sweep %d: uphill from %.16g", (int)dim, (int)whole.sweeps,
+            last);
     last = Energy(&s, whole.x);
   }
   CHECK(whole.converged && whole.sweeps > 5, "d = %d, %d blocks: %s after %d sweeps", (int)dim, (int)blocks,
@@ -213,8 +217,8 @@ static PetscErrorCode Descents(GramBackend backend, PetscInt dim, PetscInt block
 
   PetscCall(Start(&s, &part));
   PetscCall(GramPwgd(PETSC_COMM_WORLD, backend, &s, &control, &part));
-  CHECK(part.stopped && !part.converged && part.sweeps == 3, "%s after %d sweeps", part.stopped ? "stopped" : "not stopped",
-        (int)part.sweeps);
+  CHECK(part.stopped && !part.converged && part.sweeps == 3, "%s after %d sweeps",
+        part.stopped ? "stopped" : "not stopped", (int)part.sweeps);
   PetscCall(GramPwgd(PETSC_COMM_WORLD, backend, &s, NULL, &part));
   CHECK(part.sweeps == whole.sweeps && part.converged && !part.stopped, "gone on with: %d sweeps, not %d",
         (int)part.sweeps, (int)whole.sweeps);
