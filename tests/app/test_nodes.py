@@ -467,7 +467,8 @@ def interrupt(args, folder, p, number, after, **keys):
 
 def checkpoint(args, folder):
     """A descent that is stopped or killed goes on from its checkpoint, to the same bits on any number of ranks."""
-    keys = dict(nodes_size=6000, nodes_start="random", nodes_seed=3, nodes_max_sweeps=300, weights_method="equal", **STILL,
+    n, most = (20000, 400) if args.all else (6000, 250)
+    keys = dict(nodes_size=n, nodes_start="random", nodes_seed=3, nodes_max_sweeps=most, weights_method="equal", **STILL,
                 **gaussian(20))
     path = os.path.join(folder, "out.h5")
     whole = run(args, folder, "not stopped", 1, (3,), **keys)
@@ -532,4 +533,4 @@ def others(args, folder):
 TESTS = [published, sbq, pgreedy, stability, sobol, optimal, paper_sizes, apart, ranks, mixed, sweeps, start, measures, boxes,
          nonnegative, checkpoint, others]
 
-g.main(__doc__, TESTS, flags={"all": "the slow ones too: every published run, 100 000 nodes"})
+g.main(__doc__, TESTS, flags={"all": "the slow ones too: every published run, more and larger descents"})
