@@ -96,15 +96,16 @@ def solve(root):
 
 
 def requeue(root):
-    """A program that ends with 75 once is started again, in the same log."""
+    """A program that ends with 75 once is started again, in the same log: of a solve and of a sweep."""
     os.remove(os.path.join(root, "build/gramarye"))
     with open(os.path.join(root, "build/gramarye"), "w") as f:
         f.write('#!/bin/sh\necho "run ${SLURM_RESTART_COUNT:-0} $*"\nexit $((75 * ! ${SLURM_RESTART_COUNT:-0}))\n')
     os.chmod(f.name, 0o755)
-    job = Job(root, "-n", 1, "jobs/solve.sbatch", "a.yaml")
-    job.ended("requeued")
-    runs = re.findall("run .*", job.log)
-    g.check(runs == ["run 0 solve a.yaml", "run 1 solve a.yaml"], f"requeued: {job.log}")
+    for script, verb in ("solve", "solve"), ("pwgd", "nodes"):
+        job = Job(root, "-n", 1, f"jobs/{script}.sbatch", "a.yaml")
+        job.ended(f"{script} requeued")
+        runs = re.findall("run .*", job.log)
+        g.check(runs == [f"run 0 {verb} a.yaml", f"run 1 {verb} a.yaml"], f"{script} requeued: {job.log}")
 
 
 def solve_gpu(root):
@@ -131,6 +132,24 @@ def sweep(root):
     g.check(g.read(os.path.join(root, "b.h5"))["kernel@ridge_alpha"] == 1e-2, "sweep: keys of the list")
     g.check("kernel.nu" in job.elements[2][3], f"sweep: {job.elements[2][3]}")
     g.check("sweep: no element 3 of 3: sbatch --array=0-2" in job.elements[3][3], f"sweep: {job.elements[3][3]}")
+
+
+def pwgd(root):
+    """On both nodes, the same quadrature nodes as on one; a bad key is exit code 2, too few sweeps are 3."""
+    small = "configs/nodes_large.yaml", "-nodes_size", 900, "-kernel_length_scale", 0.07
+    job = Job(root, "-N", 2, "-n", 3, "jobs/pwgd.sbatch", *small)
+    job.ended("pwgd")
+    g.check(job.words["NodeList"] == "node[1-2]", f"pwgd: nodes {job.words['NodeList']}")
+    g.check(os.path.basename(job.words["StdOut"]) == f"pwgd-{job.id}.log", "pwgd: the log has another name")
+    Job(root, "-n", 1, "jobs/pwgd.sbatch", *small, "-output_file", "one.h5").ended("pwgd on one rank")
+    paths = os.path.join(root, "configs/results/nodes_large.h5"), os.path.join(root, "one.h5")
+    if g.check(all(map(os.path.exists, paths)), f"pwgd: no {paths}"):
+        three, one = map(g.read, paths)
+        got = [(r["run@converged"], r["run@ranks"], len(r["weights"])) for r in (three, one)]
+        g.check(got == [(1, 3, 900), (1, 1, 900)], f"pwgd: converged, ranks, nodes {got}")
+        g.close("pwgd: nodes of 3 ranks and of 1", three["x"], one["x"], 1e-9)
+    Job(root, "jobs/pwgd.sbatch", *small, "-nodes_sise", 1).ended("pwgd: bad key", 2)
+    Job(root, "jobs/pwgd.sbatch", *small, "-nodes_max_sweeps", 2, "-output_file", "short.h5").ended("pwgd: too few sweeps", 3)
 
 
 def check_scaling(root, job, name, sizes, iterations):
@@ -196,4 +215,4 @@ def main(doc, tests):
 
 
 if __name__ == "__main__":
-    main(__doc__, (solve, requeue, solve_gpu, sweep, strong_scaling, weak_scaling))
+    main(__doc__, (solve, requeue, solve_gpu, sweep, pwgd, strong_scaling, weak_scaling))
