@@ -249,13 +249,13 @@ count_cores()
   printf '%s\n' $((cores > 0 && cores < cpus ? cores : cpus))
 }
 
-# draw RESULT.h5: a picture beside it, or one line that says why there is none
+# draw SCRIPT RESULT.h5: a picture beside it, or one line that says why there is none
 draw()
 {
-  local picture=${1%.h5}.png said
+  local picture=${2%.h5}.png said
   if [[ -z $python ]]; then
     say "no picture: no Python with numpy, h5py and matplotlib"
-  elif said=$("$python" "$root/jobs/draw_result.py" "$1" "$picture" 2>&1); then
+  elif said=$("$python" "$root/jobs/$1" "$2" "$picture" 2>&1); then
     printf 'picture     %s\n' "$picture"
   else
     say "no picture: ${said##*$'\n'}"
@@ -285,7 +285,12 @@ run()
   ((status <= 128)) || say "gramarye $verb was ended by signal $((status - 128))"
 
   output=$(sed -n 's/^output  *//p' "$summary" | tail -n 1)
-  if [[ $verb =~ ^(solve|predict)$ && -f $output ]]; then draw "$output"; fi
+  if [[ -f $output ]]; then
+    case $verb in
+    solve | predict) draw draw_result.py "$output" ;;
+    nodes | weights) draw draw_nodes.py "$output" ;;
+    esac
+  fi
   return "$status"
 }
 

@@ -16,7 +16,9 @@ import gramarye as g
 # what makes a config small enough for a test; everything else is as in the file
 SMALLER = {"quickstart": "-data_limit 1500", "satellite": "-data_limit 1500", "protein": "-data_limit 1500",
            "uncertainty": "-data_limit 1500 -target_limit 40",
+           "nodes_large": "-nodes_size 2000 -kernel_length_scale 0.045",
            "bench_products": "-bench_repeats 1", "bench_solves": "-bench_repeats 1"}
+UNCONVERGED = "nodes_paper_2d",  # the published method in two coordinates: nodes freeze on the walls
 
 
 def shell(args, line, cwd, folder):
@@ -55,7 +57,7 @@ def main():
         for line in commands:
             p = shell(args, line, root, root)
             g.check(p.returncode == 0, f"README: {line}: exit code {p.returncode}: {p.stderr.strip()}")
-        # geoid_map needs the model of quickstart, so predictions come after fits
+        # geoid_map needs the model of quickstart, so predictions come after fits; weights needs the nodes of nodes
         configs = sorted(glob.glob(os.path.join(root, "configs", "*.yaml")), key=lambda c: "verb: predict" in open(c).read())
         for config in configs:
             name = os.path.basename(config)[:-5]
@@ -63,14 +65,18 @@ def main():
             verb, output = found[1] if found else "solve", os.path.join(root, "configs", "results", name + ".h5")
             output = os.path.join(root, "configs", "results", "geoid.h5") if name == "quickstart" else output
             p = shell(args, f"mpiexec -n 2 build/gramarye {verb} configs/{name}.yaml {SMALLER.get(name, '')}", root, root)
-            g.check(p.returncode == 0, f"configs/{name}.yaml: exit code {p.returncode}: {p.stderr.strip()}")
+            code = 3 if name in UNCONVERGED else 0
+            g.check(p.returncode == code, f"configs/{name}.yaml: exit code {p.returncode}: {p.stderr.strip()}")
             if verb == "bench":
                 cases = [json.loads(line) for line in p.stdout.splitlines()]
                 g.check(cases and all(case["kind"] in name for case in cases), f"configs/{name}.yaml: {p.stdout[:200]}")
                 continue
             if g.check(os.path.exists(output), f"configs/{name}.yaml: no {output}"):
                 with h5py.File(output) as f:
-                    g.check("target/mean" in f, f"configs/{name}.yaml: no prediction")
+                    if verb in ("nodes", "weights"):
+                        g.check(0 < f.attrs["wce_squared"] < 1e-3, f"configs/{name}.yaml: wce^2 {f.attrs['wce_squared']}")
+                    else:
+                        g.check("target/mean" in f, f"configs/{name}.yaml: no prediction")
     g.finish()
 
 
