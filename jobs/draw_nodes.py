@@ -41,10 +41,12 @@ def most(w):
 
 def frame(ax, x):
     """Coordinates of a plane or of space, to scale."""
-    names = ("x", "y", "z") if x.shape[1] > 2 else ("x", "y")
-    ax.set(**{f"{a}label": f"$x_{k + 1}$" for k, a in enumerate(names)}, aspect="equal")
+    ax.set(**{f"{a}label": f"$x_{k + 1}$" for k, a in enumerate("xyz"[: x.shape[1]])})
     if x.shape[1] > 2:
+        ax.set_box_aspect(np.ptp(x, axis=0))
         ax.view_init(22, -60)
+    else:
+        ax.set_aspect("equal")
 
 
 def title(f):

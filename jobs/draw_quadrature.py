@@ -15,6 +15,7 @@ import h5py
 import matplotlib.figure
 import numpy as np
 
+from draw_bench import plain_ticks
 from draw_nodes import frame, scatter
 
 matplotlib.rcParams.update({"axes.grid": True, "grid.color": "0.9", "legend.frameon": False})
@@ -137,7 +138,7 @@ def winners(runs, panel, dim, equal=False):
         if better:
             said.append(f"{METHODS[method][0]} at N = {', '.join(map(str, better))}")
     where = f"{dim}D" + ", equal weights" * equal
-    return f"{where}: lower than the sweep are {'; '.join(said) if said else 'none of the others'}."
+    return f"{where}: {'; '.join(said) if said else 'nothing'} below the sweep."
 
 
 def unconverged(runs, method, dim):
@@ -152,7 +153,7 @@ def captions(runs):
              "exp(-|x - z|^2) with optimal weights. PWGD and M2 are run with the parameters of their authors.")
     ends = [f"{METHODS[m][1]} {', '.join(unconverged(runs, m, dim) for dim in (2, 3))}" for m in ("pwgd", "m2", "sweep")]
     paper = ("Kernel exp(-|x - z|^2), optimal weights. " + starts_words(runs, "paper") + " PWGD and M2 with the parameters of "
-             "their authors; hollow: most starts did not reach their tolerance (exit code 3), which happened to "
+             "their authors; hollow: most starts did not reach their tolerance (exit code 3). Starts that did not: "
              + "; ".join(ends) + ". In 2D nodes of PWGD that meet a wall stay there, and its gradient's tolerance is never "
              "reached; in 3D its step is too long for 40 nodes and fewer, which jump from wall to wall. "
              + " ".join(winners(runs, "paper", dim) for dim in (2, 3)))
@@ -191,8 +192,11 @@ def draw_nodes(runs, folder, dim, path, caption):
         ax.grid(dim == 3)
         if dim == 2:
             ax.label_outer()
+        else:
+            ax.set(**{f"{a}ticklabels": () for a in "xyz"}, **{f"{a}label": "" for a in "xyz"})
+            ax.set_box_aspect((1, 1, 1), zoom=1.25)
         missed = ", not converged" * (run.code == 3)
-        ax.set_title(f"{METHODS[method][0]}{missed}\nerror {error(run):.2g}")
+        ax.set_title(f"{METHODS[method][0]}\nerror {error(run):.2g}{missed}")
     figure.suptitle(f"{size} nodes in the unit {'cube' if dim == 3 else 'square'}")
     figure.colorbar(drawn, ax=axes, shrink=0.6, aspect=30, extend="max", label="weight times N", pad=0.04 if dim == 3 else 0.01)
     save(figure, path, caption)
@@ -226,9 +230,8 @@ def draw_errors(runs, panel, path, caption):
                    title=f"{'unit square' if dim == 2 else 'unit cube'}, {'equal' if equal else 'optimal'} weights")
             if panel == "large":
                 ax.set_xscale("log")
-                ticks = [s for s in (100, 250, 500, 1000, 2000, 4000)]
-                ax.set_xticks(ticks, [f"{s}" for s in ticks])
-                ax.minorticks_off()
+                ax.set_xlim(85, 4900)
+                plain_ticks(ax.xaxis, (100, 250, 500, 1000, 2000, 4000))
         handles, labels = row[0].get_legend_handles_labels()
         row[1].legend(handles, labels, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, path, caption)
