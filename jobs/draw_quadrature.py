@@ -100,7 +100,7 @@ def write_csv(runs, path):
 
 def tables(runs):
     """Medians over the starts, a row for each number of nodes; * where most runs did not converge."""
-    for panel, equal in ("paper", False), ("large", False), ("large", True):
+    for panel, equal in ("paper", False), ("paper", True), ("large", False), ("large", True):
         for dim in 2, 3:
             found = curves(runs, panel, dim, equal)
             if not found:
@@ -128,17 +128,28 @@ def starts_words(runs, panel):
             "SBQ, P-greedy and tensor rules have one.")
 
 
-def winners(runs, panel, dim, equal=False):
-    """Who is below the sweep, and where; sizes of tensor rules and nets against the next smaller one of the sweep."""
-    found, said = curves(runs, panel, dim, equal), []
-    ours = {size: median(at, equal) for size, at in found["sweep_equal" if equal else "sweep"].items()}
-    for method, at in found.items():
-        better = [size for size, mine in sorted(at.items()) if not method.startswith("sweep")
-                  for s in [max((s for s in ours if s <= size), default=None)] if s and median(mine, equal) < ours[s]]
-        if better:
-            said.append(f"{METHODS[method][0]} at N = {', '.join(map(str, better))}")
-    where = f"{dim}D" + ", equal weights" * equal
-    return f"{where}: {'; '.join(said) if said else 'nothing'} below the sweep."
+def winners(runs, panel, equal=False):
+    """Who is below the sweep, and where; between its sizes the sweep is interpolated."""
+    said = []
+    for dim in 2, 3:
+        found, better = curves(runs, panel, dim, equal), []
+        ours = sorted((size, median(at, equal)) for size, at in found["sweep_equal" if equal else "sweep"].items())
+        for method, at in found.items():
+            sizes = [size for size in sorted(at) if not method.startswith("sweep")
+                     and math.log(median(at[size], equal)) < np.interp(math.log(size), *np.log(ours).T)]
+            if sizes:
+                better.append(f"{METHODS[method][1]} at N = {', '.join(map(str, sizes))}")
+        said.append(f"in {dim}D {' and '.join(better) if better else 'nothing'}")
+    return f"Below the sweep with {'equal' if equal else 'optimal'} weights: {'; '.join(said)}."
+
+
+def bounded(runs, panel):
+    """Where the rounding error of double is what is seen, not the rule's."""
+    found = collections.defaultdict(set)
+    for r in runs:
+        if r.panel == panel and r.method != "sweep_equal" and r.wce_squared < 10 * r.rounding:
+            found[METHODS[r.method][1], r.dim].add(r.size)
+    return "; ".join(f"{name} in {dim}D at N = {', '.join(map(str, sorted(sizes)))}" for (name, dim), sizes in found.items())
 
 
 def unconverged(runs, method, dim):
@@ -151,18 +162,20 @@ def unconverged(runs, method, dim):
 def captions(runs):
     nodes = ("Nodes of the first start, coloured by weight times N, hollow where the weight is negative; worst-case error of "
              "exp(-|x - z|^2) with optimal weights. PWGD and M2 are run with the parameters of their authors.")
-    ends = [f"{METHODS[m][1]} {', '.join(unconverged(runs, m, dim) for dim in (2, 3))}" for m in ("pwgd", "m2", "sweep")]
-    paper = ("Kernel exp(-|x - z|^2), optimal weights. " + starts_words(runs, "paper") + " PWGD and M2 with the parameters of "
-             "their authors; hollow: most starts did not reach their tolerance (exit code 3). Starts that did not: "
-             + "; ".join(ends) + ". In 2D nodes of PWGD that meet a wall stay there, and its gradient's tolerance is never "
-             "reached; in 3D its step is too long for 40 nodes and fewer, which jump from wall to wall. "
-             + " ".join(winners(runs, "paper", dim) for dim in (2, 3)))
+    ends = "; ".join(f"{METHODS[m][1]} {', '.join(unconverged(runs, m, dim) for dim in (2, 3))}" for m in ("pwgd", "m2", "sweep"))
+    paper = ("Kernel exp(-|x - z|^2). " + starts_words(runs, "paper") + " PWGD and M2 with the parameters of their authors, "
+             f"hollow where most starts did not reach their tolerance (exit code 3). Starts that did not: {ends}. In 2D nodes of "
+             "PWGD that meet a wall stay there, so that its gradient's tolerance is never reached; in 3D its step is too long "
+             "for 40 nodes and fewer, which jump from wall to wall. With equal weights the sweep has no gap at the walls; M2 "
+             "descends on that error itself. " + " ".join(winners(runs, "paper", equal) for equal in (False, True)))
+    doubtful = bounded(runs, "large")
     large = ("Kernel exp(-a^2 |x - z|^2) with a h = 0.35 in 2D and 0.5 in 3D, h = N^(-1/d): another kernel for every N, as "
              "narrow as the nodes resolve. Optimal weights with ridge 1e-13. " + starts_words(runs, "large") + " SBQ and "
-             "P-greedy of some 10 N candidates. No point is lower than the bound on its rounding error. A smooth product "
-             "kernel on a box is what tensor rules are made for: where N may be a power, take them. For product kernels of "
-             "finite smoothness, which are not among this program's, low-discrepancy sequences are better than the sweep. "
-             + " ".join(winners(runs, "large", dim, equal) for equal in (False, True) for dim in (2, 3)))
+             "P-greedy have some 10 N candidates. "
+             + f"Rounding, whose bound is drawn where it is larger, is seen in {doubtful}. " * bool(doubtful)
+             + "A smooth product kernel on a box is what tensor rules are made for: in 2D take them where N may be a square. For "
+             "product kernels of finite smoothness, which this program does not have, low-discrepancy sequences are better than "
+             "the sweep. " + " ".join(winners(runs, "large", equal) for equal in (False, True)))
     return {"nodes_2d": nodes, "nodes_3d": nodes, "error_paper": paper, "error_large": large}
 
 
@@ -179,9 +192,9 @@ def draw_nodes(runs, folder, dim, path, caption):
     """Those of the largest size that all methods have."""
     at = {(r.method, r.size): r for r in reversed(runs) if r.panel == "paper" and r.dim == dim}
     size = max(size for method, size in at if method == "sweep")
-    figure = matplotlib.figure.Figure(figsize=(12, 6.6), layout="constrained")
-    space = {"projection": "3d"} if dim == 3 else {}
-    axes = figure.subplots(2, 4, subplot_kw=space)
+    flat = dim == 2  # constrained layout does not know how large a cube is
+    figure = matplotlib.figure.Figure(figsize=(12, 6.6 if flat else 7.2), layout="constrained" if flat else None)
+    axes = figure.subplots(2, 4, subplot_kw={} if flat else {"projection": "3d"})
     for ax, method in zip(axes.flat, SHOWN):
         run = at[method, size]
         with h5py.File(folder / "runs" / name_of(run), "r") as f:
@@ -189,16 +202,21 @@ def draw_nodes(runs, folder, dim, path, caption):
         drawn = scatter(ax, x, w, 3, 26)
         frame(ax, x)
         ax.set(**{f"{a}lim": (-0.03, 1.03) for a in "xyz"[:dim]}, **{f"{a}ticks": (0, 0.5, 1) for a in "xyz"[:dim]})
-        ax.grid(dim == 3)
-        if dim == 2:
+        ax.grid(not flat)
+        if flat:
             ax.label_outer()
         else:
             ax.set(**{f"{a}ticklabels": () for a in "xyz"}, **{f"{a}label": "" for a in "xyz"})
-            ax.set_box_aspect((1, 1, 1), zoom=1.25)
+            ax.set_box_aspect((1, 1, 1), zoom=1.1)
         missed = ", not converged" * (run.code == 3)
         ax.set_title(f"{METHODS[method][0]}\nerror {error(run):.2g}{missed}")
-    figure.suptitle(f"{size} nodes in the unit {'cube' if dim == 3 else 'square'}")
-    figure.colorbar(drawn, ax=axes, shrink=0.6, aspect=30, extend="max", label="weight times N", pad=0.04 if dim == 3 else 0.01)
+    figure.suptitle(f"{size} nodes in the unit {'square' if flat else 'cube'}")
+    place = {"ax": axes, "shrink": 0.6, "pad": 0.01} if flat else {"cax": figure.add_axes((0.95, 0.2, 0.01, 0.55))}
+    if not flat:
+        place["cax"].grid(False)
+    figure.colorbar(drawn, aspect=30, extend="max", label="weight times N", **place)
+    if not flat:
+        figure.subplots_adjust(0, 0, 0.93, 0.88, 0, 0.16)
     save(figure, path, caption)
 
 
@@ -220,10 +238,8 @@ def draw_curves(ax, found, equal=False):
 
 
 def draw_errors(runs, panel, path, caption):
-    kinds = (False, True) if panel == "large" else (False,)
-    figure = matplotlib.figure.Figure(figsize=(12, 4.6 * len(kinds)), layout="constrained")
-    axes = figure.subplots(len(kinds), 2, squeeze=False)
-    for row, equal in zip(axes, kinds):
+    figure = matplotlib.figure.Figure(figsize=(12, 9.2), layout="constrained")
+    for row, equal in zip(figure.subplots(2, 2), (False, True)):
         for ax, dim in zip(row, (2, 3)):
             draw_curves(ax, curves(runs, panel, dim, equal), equal)
             ax.set(yscale="log", xlabel="nodes N", ylabel="worst-case error",

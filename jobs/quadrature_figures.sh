@@ -12,12 +12,13 @@ usage()
   cat <<'TXT'
 usage: jobs/quadrature_figures.sh [--quick] [FOLDER]
 
-Runs build/gramarye some 750 times on one core each (six minutes on two cores; --quick: a few sizes, half a minute) and
+Runs build/gramarye some 830 times on one core each (five minutes on two cores; --quick: a few sizes, half a minute) and
 draws into FOLDER, results/quadrature by default:
 
   nodes_2d.png nodes_3d.png   50 nodes in the unit square and 100 in the cube, by each method
-  error_paper.png             worst-case error against nodes, kernel exp(-|x - z|^2), the sizes of the paper
-  error_large.png             the same for 100 to 4000 nodes and kernels as narrow as these resolve, optimal and equal weights
+  error_paper.png             worst-case error against nodes, kernel exp(-|x - z|^2), the sizes of the paper; optimal and
+                              equal weights
+  error_large.png             the same for 100 to 4000 nodes and kernels as narrow as these resolve
   table.csv table.txt         every run; medians over starts
   captions.txt                what the figures do not say by themselves, also printed under them
 
@@ -96,7 +97,7 @@ cases()
 
 list_paper()
 {
-  local methods="sweep pwgd m2 sbq pgreedy halton sobol random"
+  local methods="sweep sweep_equal pwgd m2 sbq pgreedy halton sobol random"
   if [[ -n $quick ]]; then
     cases paper 2 1 "$methods" 20 50
     cases paper 3 1 "$methods" 50
