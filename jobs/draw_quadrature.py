@@ -166,8 +166,8 @@ def captions(runs):
     paper = ("Kernel exp(-|x - z|^2). " + starts_words(runs, "paper") + " PWGD and M2 with the parameters of their authors, "
              f"hollow where most starts did not reach their tolerance (exit code 3). Starts that did not: {ends}. In 2D nodes of "
              "PWGD that meet a wall stay there, so that its gradient's tolerance is never reached; in 3D its step is too long "
-             "for 40 nodes and fewer, which jump from wall to wall. With equal weights the sweep has no gap at the walls; M2 "
-             "descends on that error itself. " + " ".join(winners(runs, "paper", equal) for equal in (False, True)))
+             "for 40 nodes and fewer, which jump from wall to wall. M2 would need some thousand sweeps more in 2D; with equal "
+             "weights it descends on the error itself, and the sweep has no gap at the walls. " + " ".join(winners(runs, "paper", equal) for equal in (False, True)))
     doubtful = bounded(runs, "large")
     large = ("Kernel exp(-a^2 |x - z|^2) with a h = 0.35 in 2D and 0.5 in 3D, h = N^(-1/d): another kernel for every N, as "
              "narrow as the nodes resolve. Optimal weights with ridge 1e-13. " + starts_words(runs, "large") + " SBQ and "

@@ -51,7 +51,7 @@ length_scale()
 }
 
 # one PANEL METHOD DIM SIZE START: a run, and its line in runs.txt. Descents begin at random points, all of one start at
-# the same ones. Exit code 3, not converged, is a result.
+# the same ones (the published ones shrink them). Exit code 3, not converged, is a result.
 one()
 {
   local panel=$1 method=$2 dim=$3 size=$4 start=$5 verb=nodes name code=0 args
