@@ -172,8 +172,11 @@ static PetscErrorCode SweepFromOptions(MPI_Comm comm, const GramKernel *kernel, 
   static const char *const energies[] = {"fundamental", "gaussian"}, *const fields[] = {"matched", "paper"},
                            *const sweeps[] = {"jacobi", "block", "sequential"};
   GramSweep                      *s        = &p->sweep;
-  PetscInt                        blocks   = 4;
+  PetscInt                        blocks   = PetscMin(4, p->n);
   PetscBool                       set;
+  PetscBool                       one     = PETSC_TRUE; /* length scale */
+  PetscReal                       mean    = 0;
+  uint64_t                        samples = 0, charges = 0, stretch;
   int                             energy, field, sweep;
 
   PetscFunctionBegin;
@@ -214,16 +217,28 @@ static PetscErrorCode SweepFromOptions(MPI_Comm comm, const GramKernel *kernel, 
   GramCheckInput(s->max_sweeps >= 0, comm, "nodes.max_sweeps: %" PetscInt_FMT " is not >= 0", s->max_sweeps);
   GramCheckInput(blocks >= 1 && blocks <= p->n, comm,
                  "nodes.blocks: %" PetscInt_FMT " is not in 1 ... %" PetscInt_FMT, blocks, p->n);
-  s->blocks    = sweep == 0 ? 1 : sweep == 1 ? blocks : p->n;
+  s->blocks = sweep == 0 ? 1 : sweep == 1 ? blocks : p->n;
+  for (PetscInt k = 0; k < p->dim; k++)
+    one = (PetscBool)(one && kernel->length_scale[k] == kernel->length_scale[0]);
+  for (PetscInt k = 0; k < p->dim; k++) mean += PetscLogReal(kernel->length_scale[k]) / (PetscReal)p->dim;
+  for (PetscInt k = 0; k < p->dim && !field; k++)
+    s->stretch[k] = one ? 1 : kernel->length_scale[k] / PetscExpReal(mean);
   s->n_samples = measure->n_samples;
   s->samples   = measure->x;
   s->charges   = measure->charge;
-  PetscCall(PetscSNPrintf(p->what, sizeof p->what,
-                          "descent, %s, %s, %" PetscInt_FMT
-                          " blocks, step %.17g, gap %.17g, barrier %.17g %.17g, a %.17g",
-                          energies[energy], fields[field], s->blocks, (double)p->step, (double)s->gap,
-                          (double)p->published.barrier_power, (double)p->published.barrier_margin,
-                          (double)kernel->length_scale[0]));
+  if (s->n_samples) {
+    PetscCall(GramChecksum(PETSC_COMM_SELF, s->n_samples, p->dim, s->samples, &samples));
+    PetscCall(GramChecksum(PETSC_COMM_SELF, s->n_samples, 1, s->charges, &charges));
+  }
+  PetscCall(GramChecksum(PETSC_COMM_SELF, 1, GRAM_MAX_DIM, s->stretch, &stretch));
+  (void)snprintf(
+      p->what, sizeof p->what,
+      "descent, %s, %s, %d blocks, step %.17g, gap %.17g, barrier %.17g %.17g, length scale %.17g, amplitude "
+      "%.17g, samples %016llx %016llx, stretch %016llx",
+      energies[energy], fields[field], (int)s->blocks, (double)p->step, (double)s->gap,
+      (double)p->published.barrier_power, (double)p->published.barrier_margin,
+      field ? (double)kernel->length_scale[0] : 0, field ? (double)kernel->amplitude : 0,
+      (unsigned long long)samples, (unsigned long long)charges, (unsigned long long)stretch);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -481,7 +496,7 @@ static PetscErrorCode Summarize(MPI_Comm comm, const Plan *p, const Result *resu
       PetscCall(PetscFPrintf(comm, stderr,
                              "gramarye: warning: nodes.max_sweeps: %" PetscInt_FMT
                              " sweeps did not reach nodes.tolerance %.3g\n",
-                             p->sweep.max_sweeps, (double)p->sweep.tolerance));
+                             s->sweeps, (double)p->sweep.tolerance));
   }
   if (p->polish)
     PetscCall(GramSay(comm, "polish",
@@ -575,7 +590,8 @@ PetscErrorCode GramVerbNodes(MPI_Comm comm, GramOutcome *outcome)
   rule.stopped = result.state.stopped;
   if (!rule.stopped)
     PetscCall(GramQuadratureWeights(X, &kernel, backend, mean, options.method, options.sum_to_one,
-                                    plan.method == METHOD_PWGD ? &resume.solve : NULL, w, &rule));
+                                    options.automatic, plan.method == METHOD_PWGD ? &resume.solve : NULL, w,
+                                    &rule));
   PetscCall(GramRunLap(&run.solve_seconds));
   if (rule.stopped) {
     *outcome = GRAM_STOPPED;
@@ -598,6 +614,7 @@ PetscErrorCode GramVerbNodes(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramRunEnd(comm, backend, &run));
   PetscCall(GramH5Create(comm, path, "output.file",
                          GramRuleBytes(result.n, plan.dim, 3 * result.state.sweeps), &file));
+  kernel.alpha = rule.alpha;
   PetscCall(GramRuleWrite(file, X, n, result.state.x + GramAt(first, plan.dim, 0), w, &kernel, &rule));
   PetscCall(HistoryWrite(file, comm, &result, twice));
   PetscCall(GramRunWrite(file, comm, &run));

@@ -101,7 +101,7 @@ static PetscErrorCode SamplesRead(MPI_Comm comm, GramMeasure *m)
 PetscErrorCode GramMeasureFromOptions(MPI_Comm comm, PetscInt dim, GramMeasure *m)
 {
   char      name[32] = "uniform";
-  PetscBool uniform, samples, lower, upper;
+  PetscBool uniform, samples, lower, upper, named;
 
   PetscFunctionBegin;
   PetscCall(PetscMemzero(m, sizeof *m));
@@ -116,6 +116,8 @@ PetscErrorCode GramMeasureFromOptions(MPI_Comm comm, PetscInt dim, GramMeasure *
   PetscCall(
       Bounds(comm, "-lower", "Lower bounds: one number, or one per coordinate", dim, 0, m->lower, &lower));
   PetscCall(Bounds(comm, "-upper", "Upper bounds", dim, 1, m->upper, &upper));
+  PetscCall(PetscOptionsHasName(NULL, NULL, "-nodes_samples", &named));
+  GramCheckInput(samples || !named, comm, "nodes.samples: given, but nodes.measure is uniform");
   if (samples) PetscCall(SamplesRead(comm, m));
   for (PetscInt k = 0; k < dim && samples; k++) {
     PetscReal least = PETSC_MAX_REAL, most = -PETSC_MAX_REAL;
@@ -126,6 +128,10 @@ PetscErrorCode GramMeasureFromOptions(MPI_Comm comm, PetscInt dim, GramMeasure *
     }
     if (!lower) m->lower[k] = least;
     if (!upper) m->upper[k] = most;
+    GramCheckInput(m->lower[k] <= least && most <= m->upper[k], comm,
+                   "nodes.samples: %.6g ... %.6g in coordinate %" PetscInt_FMT
+                   ", beyond nodes.lower %.6g, nodes.upper %.6g",
+                   (double)least, (double)most, k, (double)m->lower[k], (double)m->upper[k]);
   }
   for (PetscInt k = 0; k < dim; k++)
     GramCheckInput(m->lower[k] < m->upper[k], comm,
@@ -178,6 +184,7 @@ PetscErrorCode GramRuleFromOptions(MPI_Comm comm, PetscInt n, PetscBool sampled,
                  "weights.method: '%s' is none of optimal, equal, nonnegative", name);
   o->method = (GramWeightsMethod)method;
   PetscCall(PetscOptionsHasName(NULL, NULL, "-ridge_alpha", &set));
+  o->automatic = (PetscBool)!set;
   if (!set && n <= GRAM_EXTENDED_MOST)
     kernel->alpha = sampled ? SAMPLED_ALPHA * kernel->amplitude * kernel->amplitude : 0;
   GramCheckInput(kernel->tail_degree < 0 || GramRadialGetInfo(kernel->radial)->order > 0, comm,
@@ -235,6 +242,9 @@ PetscErrorCode GramRuleWrite(GramH5 file, GramPoints X, PetscInt n_local, const 
 PetscErrorCode GramRuleSay(MPI_Comm comm, const GramRule *rule)
 {
   PetscFunctionBegin;
+  if (rule->raised)
+    PetscCall(GramSay(comm, "ridge", "%.3g: the kernel matrix is singular in extended precision without",
+                      (double)rule->alpha));
   PetscCall(GramSay(comm, "weights", "sum %.9g, least %.3g, %" PetscInt_FMT " negative", (double)rule->sum,
                     (double)rule->least, rule->negative));
   PetscCall(GramSay(comm, "error", "wce^2 %.6g, equal weights %.6g, rounding %.1e (%s)",

@@ -26,6 +26,7 @@ PetscErrorCode GramMeasureClear(GramMeasure *measure);
 typedef struct {
   GramWeightsMethod method;
   PetscBool         sum_to_one;
+  PetscBool         automatic; /* the ridge was not given: it may be raised to what the factor needs */
 } GramRuleOptions;
 PetscErrorCode GramRuleFromOptions(MPI_Comm comm, PetscInt n, PetscBool sampled, GramKernel *kernel,
                                    GramRuleOptions *options);

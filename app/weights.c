@@ -7,7 +7,7 @@
 static PetscErrorCode RefuseScaling(MPI_Comm comm)
 {
   char      standardize[16] = "none";
-  PetscBool sphere = PETSC_FALSE, none;
+  PetscBool sphere          = PETSC_FALSE, none;
 
   PetscFunctionBegin;
   PetscCall(PetscOptionsGetBool(NULL, NULL, "-data_sphere", &sphere, NULL));
@@ -60,8 +60,8 @@ PetscErrorCode GramVerbWeights(MPI_Comm comm, GramOutcome *outcome)
   /* the weights: -weights_*; of many nodes -solve_method, -ksp_*, -pc_* */
   PetscCall(GramPointsGetSizes(X, NULL, NULL, NULL, &n_local, NULL));
   PetscCall(PetscMalloc1(n_local, &w));
-  PetscCall(
-      GramQuadratureWeights(X, &kernel, backend, mean, options.method, options.sum_to_one, NULL, w, &rule));
+  PetscCall(GramQuadratureWeights(X, &kernel, backend, mean, options.method, options.sum_to_one,
+                                  options.automatic, NULL, w, &rule));
   PetscCall(GramRunLap(&run.solve_seconds));
 
   /* the result: -output_* */
@@ -72,6 +72,7 @@ PetscErrorCode GramVerbWeights(MPI_Comm comm, GramOutcome *outcome)
   run.reason            = rule.reason;
   PetscCall(GramRunEnd(comm, backend, &run));
   PetscCall(GramH5Create(comm, path, "output.file", GramRuleBytes(data.n, data.dim, 0), &file));
+  kernel.alpha = rule.alpha;
   PetscCall(GramRuleWrite(file, X, data.n_local, data.x, w, &kernel, &rule));
   PetscCall(GramRunWrite(file, comm, &run));
   PetscCall(GramH5Close(&file));

@@ -19,6 +19,7 @@ typedef struct {
   GramBackend      backend;
   const GramSweep *sweep;
   PetscInt         dim, n;
+  PetscReal        unit[GRAM_MAX_DIM];                               /* h stretch */
   PetscReal        h, area;                                          /* |S| */
   PetscReal        lower[GRAM_MAX_DIM], upper[GRAM_MAX_DIM];         /* where nodes may be */
   PetscReal        box_lower[GRAM_MAX_DIM], box_upper[GRAM_MAX_DIM]; /* the background, */
@@ -44,8 +45,9 @@ static PetscErrorCode DescentCreate(MPI_Comm comm, GramBackend backend, const Gr
   for (PetscInt k = 0; k < dim; k++) volume *= sweep->upper[k] - sweep->lower[k];
   d->h = PetscPowReal(volume / (PetscReal)n, 1 / (PetscReal)dim);
   for (PetscInt k = 0; k < dim; k++) {
-    d->lower[k]     = sweep->lower[k] / d->h;
-    d->upper[k]     = sweep->upper[k] / d->h;
+    d->unit[k]      = sweep->stretch[k] > 0 ? d->h * sweep->stretch[k] : d->h;
+    d->lower[k]     = sweep->lower[k] / d->unit[k];
+    d->upper[k]     = sweep->upper[k] / d->unit[k];
     d->box_lower[k] = d->lower[k] - sweep->gap;
     d->box_upper[k] = d->upper[k] + sweep->gap;
     background *= d->box_upper[k] - d->box_lower[k];
@@ -55,10 +57,11 @@ static PetscErrorCode DescentCreate(MPI_Comm comm, GramBackend backend, const Gr
   PetscCall(PetscMalloc2(GramAt(rows / d->size + 1, dim + GRAM_COULOMB_EXTRA, 0), &d->force,
                          GramAt(rows / d->size + 1, dim + GRAM_COULOMB_EXTRA, 0), &d->cloud));
   PetscCall(PetscMalloc2(d->size, &d->counts, d->size, &d->starts));
-  for (PetscInt i = 0; i < n * dim; i++) d->u[i] = state->x[i] / d->h;
+  for (PetscInt i = 0; i < n * dim; i++) d->u[i] = state->x[i] / d->unit[i % dim];
   if (sweep->n_samples) {
     PetscCall(PetscMalloc2(GramAt(sweep->n_samples, dim, 0), &d->samples, sweep->n_samples, &d->charges));
-    for (PetscInt i = 0; i < sweep->n_samples * dim; i++) d->samples[i] = sweep->samples[i] / d->h;
+    for (PetscInt i = 0; i < sweep->n_samples * dim; i++)
+      d->samples[i] = sweep->samples[i] / d->unit[i % dim];
     for (PetscInt i = 0; i < sweep->n_samples; i++) d->charges[i] = sweep->charges[i] * (PetscReal)n;
     d->softening2 =
         PetscMax(SOFT * SOFT, PetscPowReal((PetscReal)n / (PetscReal)sweep->n_samples, 2 / (PetscReal)dim));
@@ -241,8 +244,8 @@ PetscErrorCode GramPwgd(MPI_Comm comm, GramBackend backend, const GramSweep *swe
 
         state->x[GramAt(i, d.dim, k)] = u <= d.lower[k]   ? sweep->lower[k]
                                         : u >= d.upper[k] ? sweep->upper[k]
-                                                          : u * d.h;
-        d.u[GramAt(i, d.dim, k)]      = state->x[GramAt(i, d.dim, k)] / d.h; /* as another run would begin */
+                                                          : u * d.unit[k];
+        d.u[GramAt(i, d.dim, k)] = state->x[GramAt(i, d.dim, k)] / d.unit[k]; /* as another run would begin */
       }
     }
     state->converged = (PetscBool)(entry[GRAM_SWEEP_MOVE] < sweep->tolerance);

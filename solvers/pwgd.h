@@ -30,6 +30,7 @@ typedef struct {
 typedef struct {
   PetscInt  dim, n;
   PetscReal lower[GRAM_MAX_DIM], upper[GRAM_MAX_DIM]; /* [dim] nodes stay in this box; 0 behind */
+  PetscReal stretch[GRAM_MAX_DIM]; /* [dim] distances are those of x_k / stretch_k, of product 1; 0 for 1 */
   PetscInt  blocks; /* of nodes that move together, one block after the other: 1 all at once, n one by one */
   PetscBool adapt;  /* theta is halved when moves stay long */
   PetscReal gap;    /* in spacings h = (vol / n)^(1/d): the background reaches so far beyond the box */
@@ -56,7 +57,7 @@ typedef struct {
 
       E = 1/n^2 sum_(i != j) g(x_i - x_j) - 2/n sum_i V(x_i),      dE/dx_i = -2/n^2 F_i
 
-  is the squared discrepancy, with the fundamental solution g as kernel, of the nodes to the background, but for constants.
+  (all in coordinates x_k / stretch_k) is the squared discrepancy, with the fundamental solution g as kernel, of the nodes to the background, but for constants.
   Each mode of the nodes' lattice has a curvature between 0 and that of the plasma, |S| n rho: with theta < 1 all nodes can
   move at once. Stops when the rms of |s_i| / theta is below tolerance spacings. A softened cloud of samples stands for an
   empirical measure, its softening the larger of their own spacing and half a spacing of the nodes.

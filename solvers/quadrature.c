@@ -75,11 +75,13 @@ static PetscErrorCode OnFirst(const Nodes *s, PetscReal *local, PetscReal **all)
 }
 
 /* optimal weights, or what given ones are worth */
-static PetscErrorCode Extended(Nodes *s, PetscBool solve, PetscBool sum_to_one, PetscReal w[],
-                               GramExtended *result)
+static PetscErrorCode Extended(Nodes *s, PetscBool solve, PetscBool sum_to_one, PetscBool automatic,
+                               PetscReal w[], PetscReal *alpha, GramExtended *result)
 {
-  PetscReal *x, *z, *all;
-  PetscBool  sampled;
+  const PetscReal unit   = s->kernel->amplitude * s->kernel->amplitude;
+  GramKernel      kernel = *s->kernel;
+  PetscReal      *x, *z, *all;
+  PetscBool       sampled;
 
   PetscFunctionBegin;
   PetscCall(GramPointsAllGather(s->X, NULL, &x));
@@ -87,11 +89,19 @@ static PetscErrorCode Extended(Nodes *s, PetscBool solve, PetscBool sum_to_one, 
   PetscCall(OnFirst(s, w, &all));
   PetscCall(GramMeanIsSampled(s->mean, &sampled));
   if (s->rank) PetscCall(PetscMalloc1(s->n, &all));
-  if (!s->rank && solve)
-    PetscCall(GramExtendedWeights(s->kernel, s->mean, s->n, x, sampled ? z : NULL, sum_to_one, all, result));
-  else if (!s->rank)
+  if (!s->rank && solve) {
+    PetscCall(GramExtendedWeights(&kernel, s->mean, s->n, x, sampled ? z : NULL, sum_to_one, all, result));
+    for (PetscReal next = 1e-30; automatic && result->singular >= 0 && result->twin < 0 && next < 1e-5;
+         next *= 100) {
+      kernel.alpha = next * unit;
+      PetscCall(GramExtendedWeights(&kernel, s->mean, s->n, x, sampled ? z : NULL, sum_to_one, all, result));
+    }
+  }
+  if (!s->rank && !solve)
     PetscCall(GramExtendedError(s->kernel, s->mean, s->n, x, sampled ? z : NULL, all, result));
   PetscCallMPI(MPI_Bcast(result, sizeof *result, MPI_BYTE, 0, s->comm));
+  PetscCallMPI(MPI_Bcast(&kernel.alpha, 1, MPIU_REAL, 0, s->comm));
+  *alpha = kernel.alpha;
   PetscCallMPI(MPI_Bcast(all, (PetscMPIInt)s->n, MPIU_REAL, 0, s->comm));
   PetscCall(PetscArraycpy(w, all + s->start, s->n_local));
   PetscCall(PetscFree(all));
@@ -282,7 +292,7 @@ static PetscErrorCode Minimize(Quadratic *q, PetscBool stored, PetscInt n_local,
   if (stored) PetscCall(TaoSetHessian(tao, q->A, q->A, Constant, q));
   PetscCall(TaoSetVariableBounds(tao, lower, upper));
   PetscCall(TaoSetTolerances(tao, GRAM_NONNEGATIVE_RTOL * scale, 0, 0));
-  PetscCall(TaoSetMaximumIterations(tao, 5000));
+  PetscCall(TaoSetMaximumIterations(tao, stored ? 100 : 5000));
   PetscCall(TaoSetMaximumFunctionEvaluations(tao, 20000));
   if (stored) {
     PetscCall(TaoGetKSP(tao, &ksp));
@@ -323,6 +333,92 @@ static PetscErrorCode Store(const Nodes *s, Mat *A)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* How many weights are wrong: free ones that are negative, others that a step into the box would help. They change sides, all of
+   them or the last one alone. */
+static PetscInt Exchange(PetscInt n, const PetscReal w[], const PetscReal g[], PetscReal tolerance,
+                         PetscBool all, PetscBool free[])
+{
+  PetscInt wrong = 0, last = -1;
+
+  for (PetscInt i = 0; i < n; i++) {
+    if (!(free[i] ? w[i] < 0 : g[i] < -tolerance)) continue;
+    wrong++;
+    last = i;
+    if (all) free[i] = (PetscBool)!free[i];
+  }
+  if (!all && last >= 0) free[last] = (PetscBool)!free[last];
+  return wrong;
+}
+
+/* A_FF w_F = z_F by a Cholesky factor, the others 0, and g = A w - z */
+static PetscErrorCode SolveFree(const Quadratic *q, PetscInt n, const PetscBool free[], PetscReal w[],
+                                PetscReal g[])
+{
+  PetscInt  *rows, m = 0;
+  IS         is;
+  Mat        F;
+  Vec        b, x, all, product;
+  PetscReal *a;
+
+  PetscFunctionBegin;
+  PetscCall(PetscMalloc1(n, &rows));
+  for (PetscInt i = 0; i < n; i++) {
+    if (free[i]) rows[m++] = i;
+  }
+  PetscCall(ISCreateGeneral(PETSC_COMM_SELF, m, rows, PETSC_USE_POINTER, &is));
+  PetscCall(MatCreateSubMatrix(q->A, is, is, MAT_INITIAL_MATRIX, &F));
+  PetscCall(MatSetOption(F, MAT_SPD, PETSC_TRUE));
+  PetscCall(VecGetSubVector(q->z, is, &b));
+  PetscCall(VecDuplicate(b, &x));
+  PetscCall(MatCholeskyFactor(F, NULL, NULL));
+  PetscCall(MatSolve(F, b, x));
+  PetscCall(VecRestoreSubVector(q->z, is, &b));
+  PetscCall(PetscArrayzero(w, n));
+  PetscCall(VecGetArray(x, &a));
+  for (PetscInt k = 0; k < m; k++) w[rows[k]] = a[k];
+  PetscCall(VecRestoreArray(x, &a));
+  PetscCall(VecCreateSeqWithArray(PETSC_COMM_SELF, 1, n, w, &all));
+  PetscCall(VecCreateSeqWithArray(PETSC_COMM_SELF, 1, n, g, &product));
+  PetscCall(MatMult(q->A, all, product));
+  PetscCall(VecAXPY(product, -1, q->z));
+  PetscCall(VecDestroy(&product));
+  PetscCall(VecDestroy(&all));
+  PetscCall(VecDestroy(&x));
+  PetscCall(MatDestroy(&F));
+  PetscCall(ISDestroy(&is));
+  PetscCall(PetscFree(rows));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* Where rounding of the objective ends TAO's steps, the free weights are known but for some: block principal pivoting, J. Judice,
+   F. Pires, Comput. Oper. Res. 21 (1994) 587-596: all that are wrong at once, one by one while that makes no fewer of them. */
+static PetscErrorCode Settle(const Quadratic *q, PetscInt n, PetscReal w[], PetscReal *steps,
+                             PetscBool *converged)
+{
+  PetscReal *g, *x, scale;
+  PetscBool *free;
+  PetscInt   fewest = n + 1, patience = 3;
+
+  PetscFunctionBegin;
+  PetscCall(VecNorm(q->z, NORM_2, &scale));
+  PetscCall(PetscMalloc3(n, &g, n, &free, n, &x));
+  for (PetscInt i = 0; i < n; i++) free[i] = (PetscBool)(w[i] > 0);
+  for (PetscInt k = 0; k < 300 && !*converged; k++, ++*steps) {
+    PetscInt wrong;
+
+    PetscCall(SolveFree(q, n, free, x, g));
+    wrong = Exchange(n, x, g, GRAM_NONNEGATIVE_RTOL * scale, (PetscBool)(patience > 0), free);
+    if (wrong < fewest) {
+      fewest   = wrong;
+      patience = 3;
+    } else patience--;
+    *converged = (PetscBool)!wrong;
+  }
+  if (*converged) PetscCall(PetscArraycpy(w, x, n));
+  PetscCall(PetscFree3(g, free, x));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* On this rank: from equal weights under a large ridge to those under a small one, each the beginning of the next. The last
    is what Cholesky factors in double want at least. */
 static PetscErrorCode ConstrainStored(const Nodes *s, PetscReal *z, PetscReal w[], PetscReal *steps,
@@ -344,6 +440,7 @@ static PetscErrorCode ConstrainStored(const Nodes *s, PetscReal *z, PetscReal w[
     *steps += more;
     if (alpha == last) break;
   }
+  if (!*converged) PetscCall(Settle(&q, s->n, w, steps, converged));
   PetscCall(VecDestroy(&q.z));
   PetscCall(MatDestroy(&q.A));
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -405,14 +502,16 @@ static PetscErrorCode Count(const Nodes *s, const PetscReal w[], GramRule *rule)
 
 PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, GramBackend backend,
                                      GramMean mean, GramWeightsMethod method, PetscBool sum_to_one,
-                                     const GramSolveControl *control, PetscReal w[], GramRule *rule)
+                                     PetscBool automatic, const GramSolveControl *control, PetscReal w[],
+                                     GramRule *rule)
 {
   PetscBool    few, changed = PETSC_FALSE;
+  PetscReal    alpha;
   GramExtended e;
   Nodes        s;
 
   PetscFunctionBegin;
-  *rule = (GramRule){.converged = PETSC_TRUE, .relative_residual = NAN};
+  *rule = (GramRule){.converged = PETSC_TRUE, .relative_residual = NAN, .alpha = kernel->alpha};
   PetscCall(
       PetscStrncpy(rule->reason, method == GRAM_WEIGHTS_EQUAL ? "equal" : "extended", sizeof rule->reason));
   PetscCall(NodesCreate(X, kernel, backend, mean, &s));
@@ -420,11 +519,12 @@ PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, Gra
   for (PetscInt i = 0; i < s.n_local; i++) w[i] = 1 / (PetscReal)s.n;
   if (method != GRAM_WEIGHTS_EQUAL) {
     if (few) {
-      PetscCall(Extended(&s, PETSC_TRUE, sum_to_one, w, &e));
+      PetscCall(Extended(&s, PETSC_TRUE, sum_to_one, automatic, w, &rule->alpha, &e));
       GramCheckInput(e.singular < 0 || e.twin < 0, s.comm,
-                     "ridge.alpha: %g is too small, two nodes are the same point", (double)kernel->alpha);
-      GramCheckInput(e.singular < 0, s.comm, "ridge.alpha: %g is too small, the kernel matrix is singular",
+                     "ridge.alpha: %.3g is too small, two nodes are the same point", (double)kernel->alpha);
+      GramCheckInput(e.singular < 0, s.comm, "ridge.alpha: %.3g is too small, the kernel matrix is singular",
                      (double)kernel->alpha);
+      rule->raised = (PetscBool)(rule->alpha != kernel->alpha);
     } else PetscCall(Solve(&s, sum_to_one, control, w, rule));
     if (rule->stopped) goto done;
     PetscCall(Count(&s, w, rule));
@@ -436,7 +536,7 @@ PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, Gra
     }
   }
   if (few && (changed || method == GRAM_WEIGHTS_EQUAL))
-    PetscCall(Extended(&s, PETSC_FALSE, PETSC_FALSE, w, &e));
+    PetscCall(Extended(&s, PETSC_FALSE, PETSC_FALSE, PETSC_FALSE, w, &alpha, &e));
   if (few) PetscCall(Take(&e, rule));
   else PetscCall(Errors(&s, w, rule));
   PetscCall(Count(&s, w, rule));

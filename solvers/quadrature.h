@@ -14,6 +14,8 @@ typedef struct {
   PetscReal sum, least;        /* of the weights */
   PetscInt  negative;          /* how many are */
   PetscBool extended;          /* in twice the digits of double */
+  PetscReal alpha;             /* the ridge they were solved with */
+  PetscBool raised;            /* it is not kernel's */
   PetscBool converged, stopped;
   PetscInt  iterations; /* of the linear solve and of the constrained one */
   PetscReal relative_residual;
@@ -37,6 +39,8 @@ typedef struct {
   @param[in]  mean        of kernel over the measure
   @param[in]  sum_to_one  optimal: w += (1 - 1'w) / (1'u) u, (K + alpha I) u = 1, the minimum under that condition;
                           nonnegative: scaled to that sum
+  @param[in]  automatic   in extended precision a ridge of 0 is raised to the least of 1e-30, 1e-28, ... amplitude^2 with which the
+                          factor succeeds, where no nodes coincide
   @param[in]  control     NULL, or who may stop the solve of many nodes: w is then of no use
   @param[out] w           [n_local] on the curve
   @param[out] rule        where not converged, weights of the best iterate
@@ -49,7 +53,8 @@ typedef struct {
 **/
 PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, GramBackend backend,
                                      GramMean mean, GramWeightsMethod method, PetscBool sum_to_one,
-                                     const GramSolveControl *control, PetscReal w[], GramRule *rule);
+                                     PetscBool automatic, const GramSolveControl *control, PetscReal w[],
+                                     GramRule *rule);
 
 #define GRAM_NONNEGATIVE_RTOL 1e-10 /* of the projected gradient, to that at w = 0 */
 #define GRAM_NONNEGATIVE_ALPHA \
