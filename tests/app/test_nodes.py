@@ -311,10 +311,12 @@ def sweeps(args, folder):
         least = separation(m["x"]) / np.sqrt(4 / 500)
         g.check(inside.all() and least >= 0.7, f"long box: {inside.mean():.2f} inside, {least:.2f} spacings apart")
 
-    for n, d in (1, 2), (2, 2), (3, 3):
-        m = run(args, folder, f"{n} nodes in {d}D", nodes_size=n, nodes_dim=d, nodes_start="random", **gaussian(1))
+    for n, d in (1, 2), (2, 2), (3, 3):  # three in a cube rest beside its centre, in a triangle
+        m = run(args, folder, f"{n} nodes in {d}D", nodes_size=n, nodes_dim=d, nodes_start="random", nodes_tolerance=1e-6,
+                nodes_max_sweeps=1000, **gaussian(1))
         if m:
-            g.close(f"{n} nodes in {d}D: centre", m["x"].mean(0), np.full(d, 0.5), 0.02, 1)
+            g.close(f"{n} nodes in {d}D: centre", m["x"].mean(0), np.full(d, 0.5), 1e-4 if n < 3 else 0.02, 1)
+            g.check(m["history/max_gradient"][-1] <= 1e-5, f"{n} nodes in {d}D: forces {m['history/max_gradient'][-1]}")
             g.check(n == 1 or separation(m["x"]) > 0.4, f"{n} nodes in {d}D: {m['x']}")
 
 
