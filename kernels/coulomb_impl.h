@@ -122,12 +122,12 @@ COULOMB_INLINE void CoulombPass_Inline(int few, bool cloud, int any, long cols, 
   gram_real       held[3][COULOMB_VECS], energies[COULOMB_VECS], thirds[COULOMB_VECS];
 
 #define COULOMB_FORCE(c, a) (*(few == COULOMB_ANY ? &sums->force[c][a] : &held[c][a]))
-  for (int c = 0; c < dim; c++) {
+  for (long c = 0; c < dim; c++) {
     COULOMB_UNROLL
-    for (int a = 0; a < COULOMB_VECS; a++) COULOMB_FORCE(c, a) = zero;
+    for (long a = 0; a < COULOMB_VECS; a++) COULOMB_FORCE(c, a) = zero;
   }
   COULOMB_UNROLL
-  for (int a = 0; a < COULOMB_VECS; a++) {
+  for (long a = 0; a < COULOMB_VECS; a++) {
     energies[a] = zero;
     thirds[a]   = cloud ? zero : far;
   }
@@ -136,14 +136,14 @@ COULOMB_INLINE void CoulombPass_Inline(int few, bool cloud, int any, long cols, 
     gram_real  products[COULOMB_VECS];
 
     COULOMB_UNROLL
-    for (int a = 0; a < COULOMB_VECS; a++) products[a] = 1 - zero;
+    for (long a = 0; a < COULOMB_VECS; a++) products[a] = 1 - zero;
     for (long j = j0; j < end; j++) {
       COULOMB_UNROLL
-      for (int a = 0; a < COULOMB_VECS; a++) {
+      for (long a = 0; a < COULOMB_VECS; a++) {
         gram_real s = softening2 - zero, force, energy = zero, inverse;
 
         COULOMB_UNROLL
-        for (int c = 0; c < dim; c++) {
+        for (long c = 0; c < dim; c++) {
           const gram_real d = CoulombLoad(x + c * ldx + a * GRAM_LANES) - z[c * ldz + j];
 
           s += d * d;
@@ -160,17 +160,17 @@ COULOMB_INLINE void CoulombPass_Inline(int few, bool cloud, int any, long cols, 
           else energies[a] += CoulombWhere(s, energy, zero);
         }
         COULOMB_UNROLL
-        for (int c = 0; c < dim; c++)
+        for (long c = 0; c < dim; c++)
           COULOMB_FORCE(c, a) += force * (CoulombLoad(x + c * ldx + a * GRAM_LANES) - z[c * ldz + j]);
       }
     }
     COULOMB_UNROLL
-    for (int a = 0; a < COULOMB_VECS; a++)
+    for (long a = 0; a < COULOMB_VECS; a++)
       if (dim == 2 && !cloud) energies[a] += GramLog2(products[a]) * GRAM_C(-0.5 * GRAM_LN2);
   }
   COULOMB_UNROLL
-  for (int a = 0; a < COULOMB_VECS; a++) {
-    for (int c = 0; c < dim; c++) sums->force[c][a] = COULOMB_FORCE(c, a);
+  for (long a = 0; a < COULOMB_VECS; a++) {
+    for (long c = 0; c < dim; c++) sums->force[c][a] = COULOMB_FORCE(c, a);
     sums->energy[a] = energies[a];
     sums->third[a]  = thirds[a];
   }
@@ -212,11 +212,11 @@ void COULOMB_NAME_OF(GramCoulombTile, GRAM_TILE_SUFFIX)(int dim, long m, long n,
     for (long i = 0; i < m; i += COULOMB_VECS * GRAM_LANES) {
       passes[charge != NULL][dim > 3 ? 0 : dim](dim, cols, x + i, ldx, z + j, ldz, charge ? charge + j : NULL,
                                                 (gram_scalar)softening2, &sums);
-      for (int a = 0; a < COULOMB_VECS; a++) {
+      for (long a = 0; a < COULOMB_VECS; a++) {
         for (long l = 0; l < GRAM_LANES && i + a * GRAM_LANES + l < m; l++) {
           double *o = out + (i + a * GRAM_LANES + l) * (dim + 2);
 
-          for (int c = 0; c < dim; c++) o[c] += sums.force[c][a][l];
+          for (long c = 0; c < dim; c++) o[c] += sums.force[c][a][l];
           o[dim] += sums.energy[a][l];
           if (charge) o[dim + 1] += sums.third[a][l];
           else if (sums.third[a][l] < o[dim + 1]) o[dim + 1] = sums.third[a][l];

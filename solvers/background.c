@@ -45,7 +45,8 @@ void GramBoxFieldByHeat(PetscInt dim, const PetscReal lower[], const PetscReal u
                         PetscReal field[], PetscReal *potential)
 {
   const PetscReal step = 0.25, area = GramSphereArea(dim);
-  PetscReal       least = PETSC_MAX_REAL, most = 0, factor[GRAM_MAX_DIM], slope[GRAM_MAX_DIM];
+  PetscReal       least = PETSC_MAX_REAL, most = 0, factor[GRAM_MAX_DIM], slope[GRAM_MAX_DIM], first;
+  PetscInt        count;
 
   for (PetscInt k = 0; k < dim; k++) {
     least = PetscMin(least, upper[k] - lower[k]);
@@ -54,8 +55,10 @@ void GramBoxFieldByHeat(PetscInt dim, const PetscReal lower[], const PetscReal u
   *potential = 0;
   for (PetscInt k = 0; k < dim; k++) field[k] = 0;
   /* from where t^(1/2), of a point on a wall, to where t^(1 - d/2), or t^-1 of a field, has no more digits */
-  for (PetscReal u = 2 * PetscLogReal(least) - 75; u < 2 * PetscLogReal(most) + 75; u += step) {
-    const PetscReal t = PetscExpReal(u), width = PetscSqrtReal(4 * t);
+  first = 2 * PetscLogReal(least) - 75;
+  count = (PetscInt)((2 * PetscLogReal(most) + 75 - first) / step) + 1;
+  for (PetscInt i = 0; i < count; i++) {
+    const PetscReal t = PetscExpReal(first + (PetscReal)i * step), width = PetscSqrtReal(4 * t);
     PetscReal       product = area * step * t;
 
     for (PetscInt k = 0; k < dim; k++) {
@@ -80,7 +83,7 @@ void GramBoxField(PetscInt dim, const PetscReal lower[], const PetscReal upper[]
   *potential = 0;
   for (PetscInt k = 0; k < dim; k++) field[k] = 0;
   for (int corner = 0; corner < 1 << dim; corner++) {
-    PetscReal p[3], sign = 1;
+    PetscReal p[3] = {0}, sign = 1;
 
     for (PetscInt k = 0; k < dim; k++) {
       p[k] = (corner >> k & 1 ? upper[k] : lower[k]) - x[k];

@@ -91,9 +91,8 @@ static PetscErrorCode Extended(Nodes *s, PetscBool solve, PetscBool sum_to_one, 
   if (s->rank) PetscCall(PetscMalloc1(s->n, &all));
   if (!s->rank && solve) {
     PetscCall(GramExtendedWeights(&kernel, s->mean, s->n, x, sampled ? z : NULL, sum_to_one, all, result));
-    for (PetscReal next = 1e-30; automatic && result->singular >= 0 && result->twin < 0 && next < 1e-5;
-         next *= 100) {
-      kernel.alpha = next * unit;
+    for (int power = -30; power <= -6 && automatic && result->singular >= 0 && result->twin < 0; power += 2) {
+      kernel.alpha = PetscPowRealInt(10, power) * unit;
       PetscCall(GramExtendedWeights(&kernel, s->mean, s->n, x, sampled ? z : NULL, sum_to_one, all, result));
     }
   }
@@ -403,7 +402,7 @@ static PetscErrorCode Settle(const Quadratic *q, PetscInt n, PetscReal w[], Pets
   PetscCall(VecNorm(q->z, NORM_2, &scale));
   PetscCall(PetscMalloc3(n, &g, n, &free, n, &x));
   for (PetscInt i = 0; i < n; i++) free[i] = (PetscBool)(w[i] > 0);
-  for (PetscInt k = 0; k < 300 && !*converged; k++, ++*steps) {
+  for (PetscInt k = 0; k < 300 && !*converged; k++) {
     PetscInt wrong;
 
     PetscCall(SolveFree(q, n, free, x, g));
@@ -413,6 +412,7 @@ static PetscErrorCode Settle(const Quadratic *q, PetscInt n, PetscReal w[], Pets
       patience = 3;
     } else patience--;
     *converged = (PetscBool)!wrong;
+    *steps += 1;
   }
   if (*converged) PetscCall(PetscArraycpy(w, x, n));
   PetscCall(PetscFree3(g, free, x));
@@ -433,12 +433,13 @@ static PetscErrorCode ConstrainStored(const Nodes *s, PetscReal *z, PetscReal w[
   PetscCall(Store(s, &q.A));
   PetscCall(VecCreateSeqWithArray(PETSC_COMM_SELF, 1, s->n, z, &q.z));
   for (PetscInt i = 0; i < s->n; i++) w[i] = 1 / (PetscReal)s->n;
-  for (;; next = PetscMax(next / 10, last)) {
+  while (PETSC_TRUE) {
     PetscCall(MatShift(q.A, next - alpha));
     alpha = next;
     PetscCall(Minimize(&q, PETSC_TRUE, s->n, w, &more, converged));
     *steps += more;
     if (alpha == last) break;
+    next = PetscMax(next / 10, last);
   }
   if (!*converged) PetscCall(Settle(&q, s->n, w, steps, converged));
   PetscCall(VecDestroy(&q.z));
