@@ -458,6 +458,19 @@ def nonnegative(args, folder):
 
 # ---- stopped and resumed
 
+def polish(args, folder):
+    """The worst-case error falls, in the box, as the program says, and as far as differences let it."""
+    keys = dict(nodes_size=60, **gaussian(3.5))
+    plain = run(args, folder, "not polished", **keys)
+    for p in 1, 2:
+        m = run(args, folder, f"polished on {p} ranks", p, nodes_polish=40, **keys)
+        if not (plain and m):
+            continue
+        g.check(1 <= m["run@polished"] <= 40 and plain["run@polished"] == 0, f"polished: {m['run@polished']} iterations")
+        g.check(m["@wce_squared"] <= 0.2 * plain["@wce_squared"], f"polished: {m['@wce_squared']}, {plain['@wce_squared']} before")
+        g.check(m["x"].min() >= 0 and m["x"].max() <= 1 and 0 < abs(m["x"] - plain["x"]).max() < 0.2, "polished: nodes go far")
+
+
 def interrupt(args, folder, p, number, after, **keys):
     """Exit code and standard output of a run of p ranks that gets a signal, see gramarye.py; nothing is there before."""
     for name in "out.h5", "out.h5.checkpoint", "out.h5.checkpoint.old":
@@ -533,6 +546,6 @@ def others(args, folder):
 
 
 TESTS = [published, sbq, pgreedy, stability, sobol, optimal, paper_sizes, apart, ranks, mixed, sweeps, start, measures, boxes,
-         nonnegative, checkpoint, others]
+         nonnegative, polish, checkpoint, others]
 
 g.main(__doc__, TESTS, flags={"all": "the slow ones too: every published run, more and larger descents"})
