@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "memory.h"
+#include "progress.h"
 #include "result.h"
 #include "rule.h"
 
@@ -155,12 +156,17 @@ PetscErrorCode GramMeasureMean(MPI_Comm comm, GramMeasure *m, const GramKernel *
                                GramMean *mean)
 {
   const char *name;
+  PetscMPIInt size;
 
   PetscFunctionBegin;
   PetscCall(GramBackendGetInfo(backend, &name, NULL, NULL));
   PetscCall(GramBackendCreate(comm, name, GRAM_DOUBLE, &m->exact));
-  if (m->n_samples) PetscCall(GramMeanCreateSamples(comm, kernel, m->exact, m->samples, m->weights, mean));
-  else PetscCall(GramMeanCreateBox(comm, kernel, m->lower, m->upper, mean));
+  if (m->n_samples) { /* n^2 / 2 pairs: samples by the million take a while */
+    PetscCallMPI(MPI_Comm_size(comm, &size));
+    PetscCall(GramProgressBegin("means", (PetscReal)m->n_samples * (PetscReal)m->n_samples / 2 / size));
+    PetscCall(GramMeanCreateSamples(comm, kernel, m->exact, m->samples, m->weights, mean));
+    PetscCall(GramProgressEnd());
+  } else PetscCall(GramMeanCreateBox(comm, kernel, m->lower, m->upper, mean));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
