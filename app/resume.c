@@ -324,7 +324,6 @@ static PetscErrorCode SaveSweep(void *ctx, const GramSweepState *state)
   c.rz         = &step;
   c.iterations = &iterations;
   c.total      = state->sweeps;
-  c.growth[0]  = state->converged;
   c.n_history  = state->sweeps * GRAM_SWEEP_HISTORY;
   c.history    = state->history;
   PetscCall(Write(&r->saving, &c));
@@ -358,7 +357,6 @@ static PetscErrorCode AdoptSweep(GramSweepResume *r, const GramCheckpoint *c, Gr
   PetscCall(PetscFree2(counts, starts));
   state->step      = c->rz[0];
   state->sweeps    = c->n_history / GRAM_SWEEP_HISTORY;
-  state->converged = (PetscBool)(c->growth[0] != 0);
   state->allocated = state->sweeps;
   PetscCall(PetscMalloc1(c->n_history, &state->history));
   PetscCall(PetscArraycpy(state->history, c->history, c->n_history));

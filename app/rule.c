@@ -70,15 +70,17 @@ static PetscErrorCode SamplesRead(MPI_Comm comm, GramMeasure *m)
                  path, d.dim, m->dim);
   GramCheckInput(d.q <= 1, comm,
                  "nodes.samples: dataset 'weights' of '%s' has %" PetscInt_FMT " columns, not 1", path, d.q);
+  GramCheckInput((PetscReal)d.n * (PetscReal)d.dim < (PetscReal)PETSC_MPI_INT_MAX, comm,
+                 "nodes.samples: %" PetscInt_FMT " samples of %" PetscInt_FMT " coordinates are too many",
+                 d.n, d.dim);
   m->n_samples = d.n;
   PetscCall(PetscMalloc1(d.n_local, &w));
   for (PetscInt i = 0; i < d.n_local; i++) {
     w[i] = d.q ? d.y[i] : 1;
-    sum += w[i];
   }
   PetscCall(OnAll(comm, d.n_local, d.dim, d.x, &m->x));
   PetscCall(OnAll(comm, d.n_local, 1, w, &m->charge));
-  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPI_LONG_DOUBLE, MPI_SUM, comm));
+  for (PetscInt i = 0; i < d.n; i++) sum += m->charge[i]; /* in order: the same on any number of ranks */
   for (PetscInt i = 0; i < d.n; i++) {
     GramCheckInput(m->charge[i] >= 0, comm,
                    "nodes.samples: dataset 'weights' row %" PetscInt_FMT " is %.6g, not >= 0", i,

@@ -256,6 +256,14 @@ static PetscErrorCode CheckGradients(GramH5 file, const Source *source, PetscInt
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+static PetscErrorCode ValuesKey(const Source *source, char key[], size_t size)
+{
+  PetscFunctionBegin;
+  if (source->key) PetscCall(PetscStrncpy(key, source->key, size));
+  else PetscCall(PetscSNPrintf(key, size, "%s.values", source->group));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* The file, and which of its rows are used: shapes are looked at, no numbers yet. */
 static PetscErrorCode SourceOpen(const Source *source, GramDataset *d, GramH5 *file, Selection *rows)
 {
@@ -265,7 +273,7 @@ static PetscErrorCode SourceOpen(const Source *source, GramDataset *d, GramH5 *f
   PetscFunctionBegin;
   if (source->key) PetscCall(PetscStrncpy(key_file, source->key, sizeof key_file));
   else PetscCall(PetscSNPrintf(key_file, sizeof key_file, "%s.file", source->group));
-  PetscCall(PetscSNPrintf(key_values, sizeof key_values, "%s.values", source->group));
+  PetscCall(ValuesKey(source, key_values, sizeof key_values));
   PetscCall(GramH5OpenRead(d->comm, source->file, key_file, file));
   PetscCall(GramH5GetShape(*file, source->points, source->key_points, PETSC_FALSE, &ndims, &n, &d->dim_file));
   GramCheckInput(n > 0 && d->dim_file > 0, d->comm, "%s: dataset '%s' of '%s' is empty", source->key_points,
@@ -302,7 +310,7 @@ static PetscErrorCode ReadRows(const Source *source, GramH5 file, PetscInt at, P
   PetscCall(CheckFinite(d->comm, source->key_points, source->points, rows, d->dim_file, d->x_file));
   if (d->scaling.sphere) PetscCall(CheckLatitudes(source->key_points, source->points, rows, d));
   if (source->values[0]) {
-    PetscCall(PetscSNPrintf(key_values, sizeof key_values, "%s.values", source->group));
+    PetscCall(ValuesKey(source, key_values, sizeof key_values));
     PetscCall(PetscMalloc1((size_t)d->n_local * (size_t)d->q, &d->y));
     PetscCall(SelectionRead(file, source->values, key_values, d->q, rows, d->y));
     PetscCall(CheckFinite(d->comm, key_values, source->values, rows, d->q, d->y));

@@ -277,7 +277,17 @@ PetscErrorCode GramH5Create(MPI_Comm comm, const char *path, const char *key, Pe
   (*file)->file = H5Fopen((*file)->partial, H5F_ACC_RDWR, access);
   (void)H5Pclose(access);
   PetscCall(AnyRank(comm, (PetscBool)((*file)->file < 0), &failed));
-  GramCheckResource(!failed, comm, "%s: cannot write '%s' from every rank", key, (*file)->partial);
+  if (failed) {
+    PetscCall(PetscSNPrintf(problem, sizeof problem, "cannot write '%s' from every rank", (*file)->partial));
+    if ((*file)->file >= 0) (void)H5Fclose((*file)->file);
+    if (rank == 0) {
+      (void)unlink((*file)->partial);
+      (void)close((*file)->claimed);
+    }
+    unfinished[0] = '\0';
+    PetscCall(PetscFree(*file));
+  }
+  GramCheckResource(!failed, comm, "%s: %s", key, problem);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

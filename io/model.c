@@ -20,7 +20,8 @@ static PetscBool SameFile(const char *a, const char *b)
 static PetscErrorCode OutputProblem(const char *path, PetscBool overwrite, char problem[], size_t size,
                                     PetscBool *resource)
 {
-  static const char *const inputs[] = {"data_file", "target_file", "model_file", "nodes_start", "nodes_samples"};
+  static const char *const inputs[] = {"data_file", "target_file", "model_file", "nodes_start",
+                                       "nodes_samples"};
   char                     partial[PETSC_MAX_PATH_LEN + 8]; /* the name it is written under */
   char                     folder[PETSC_MAX_PATH_LEN];
   struct stat              st;

@@ -472,21 +472,23 @@ static PetscErrorCode Entries_CPU(GramTiles t, PetscInt n_rows, const PetscInt r
 static PetscErrorCode Coulomb_CPU(GramBackend backend, PetscInt dim, PetscInt m, const PetscReal *x,
                                   PetscInt n, const PetscReal *z, const GramCloud *cloud, PetscReal *out)
 {
-  const PetscBool       narrow     = (PetscBool)(backend->precision != GRAM_DOUBLE);
-  const GramCoulombTile code       = SimdPick(0)->coulomb[narrow];
-  const PetscReal       softening2 = cloud ? cloud->softening2 : 0;
-  const PetscInt        width      = dim + GRAM_COULOMB_EXTRA;
-  Coordinates           rows = {0}, cols = {0};
-  double                centre[GRAM_MAX_DIM];
-  float                *charge = NULL;
+  const PetscReal softening2 = cloud ? cloud->softening2 : 0;
+  const PetscInt  width      = dim + GRAM_COULOMB_EXTRA;
+  PetscBool       narrow     = (PetscBool)(backend->precision != GRAM_DOUBLE);
+  GramCoulombTile code;
+  TilesCPU        sides = {0};
+  double          centre[GRAM_MAX_DIM];
+  float          *charge = NULL;
 
   PetscFunctionBegin;
-  PetscCall(CoordinatesCreate(m, dim, x, 1, &rows));
-  PetscCall(CoordinatesCreate(n, dim, z, 1, &cols));
+  PetscCall(CoordinatesCreate(m, dim, x, 1, &sides.rows));
+  PetscCall(CoordinatesCreate(n, dim, z, 1, &sides.cols));
+  if (SquaredExtent(&sides, dim) > GRAM_COULOMB_FAR) narrow = PETSC_FALSE;
+  code = SimdPick(0)->coulomb[narrow];
   if (narrow) {
-    Centre(&cols, dim, 0, n, centre);
-    PetscCall(CoordinatesSingle(&rows, dim, centre));
-    PetscCall(CoordinatesSingle(&cols, dim, centre));
+    Centre(&sides.cols, dim, 0, n, centre);
+    PetscCall(CoordinatesSingle(&sides.rows, dim, centre));
+    PetscCall(CoordinatesSingle(&sides.cols, dim, centre));
     if (cloud) PetscCall(PetscMalloc1(n, &charge));
     for (PetscInt j = 0; charge && j < n; j++) charge[j] = (float)cloud->charge[j];
   }
@@ -498,16 +500,16 @@ static PetscErrorCode Coulomb_CPU(GramBackend backend, PetscInt dim, PetscInt m,
     const PetscInt count = PetscMin(COULOMB_ROWS, m - i);
 
     if (narrow)
-      code((int)dim, count, n, rows.single + i, rows.ld, cols.single, cols.ld, charge, softening2,
-           out + GramAt(i, width, 0));
+      code((int)dim, count, n, sides.rows.single + i, sides.rows.ld, sides.cols.single, sides.cols.ld, charge,
+           softening2, out + GramAt(i, width, 0));
     else
-      code((int)dim, count, n, rows.x + i, rows.ld, cols.x, cols.ld, cloud ? cloud->charge : NULL, softening2,
-           out + GramAt(i, width, 0));
+      code((int)dim, count, n, sides.rows.x + i, sides.rows.ld, sides.cols.x, sides.cols.ld,
+           cloud ? cloud->charge : NULL, softening2, out + GramAt(i, width, 0));
     PetscCall(GramProgressAdd((PetscReal)count * (PetscReal)n));
   }
   PetscCall(PetscFree(charge));
-  PetscCall(CoordinatesDestroy(&cols));
-  PetscCall(CoordinatesDestroy(&rows));
+  PetscCall(CoordinatesDestroy(&sides.cols));
+  PetscCall(CoordinatesDestroy(&sides.rows));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 

@@ -1062,6 +1062,7 @@ PetscErrorCode Coulomb_CUDA(GramBackend backend, PetscInt dim, PetscInt m, const
   std::vector<double> rows, cols, centre((size_t)dim, 0.0);
   Room<double>        room[6] = {};
   GramCoulombWork     work    = {};
+  double              extent2 = 0;
 
   PetscFunctionBegin;
   GramCallCUDA(cudaSetDevice(device->index));
@@ -1074,6 +1075,18 @@ PetscErrorCode Coulomb_CUDA(GramBackend backend, PetscInt dim, PetscInt m, const
   work.piece  = CoulombPiece(n);
   work.pieces = std::max(1, (work.n + work.piece - 1) / work.piece);
   work.narrow = backend->precision != GRAM_DOUBLE;
+  for (PetscInt c = 0; c < dim; c++) {
+    double least = PETSC_MAX_REAL, most = -PETSC_MAX_REAL;
+
+    for (PetscInt i = 0; i < m + n; i++) {
+      const double at = i < m ? x[GramAt(i, dim, c)] : z[GramAt(i - m, dim, c)];
+
+      least = std::min(least, at);
+      most  = std::max(most, at);
+    }
+    extent2 += most > least ? (most - least) * (most - least) : 0;
+  }
+  if (extent2 > GRAM_COULOMB_FAR) work.narrow = false;
   PetscCall(CoulombUpload(dim, m, x, &rows, room, device->stream));
   PetscCall(CoulombUpload(dim, n, z, &cols, room + 1, device->stream));
   PetscCall(RoomReserve(room + 2, (size_t)dim));

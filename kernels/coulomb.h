@@ -41,6 +41,9 @@ typedef struct {
 PetscErrorCode GramCoulomb(GramBackend backend, PetscInt dim, PetscInt m, const PetscReal *x, PetscInt n,
                            const PetscReal *z, const GramCloud *cloud, PetscReal *out);
 
+/* squared distances beyond which pairs are double whatever the precision: products of four leave the range of float */
+#define GRAM_COULOMB_FAR 1e9
+
 /* |S^(d-1)|, the area of the unit sphere in d dimensions */
 PetscReal GramSphereArea(PetscInt dim);
 

@@ -21,7 +21,7 @@
 
 #define COULOMB_VECS 2   /* vectors of rows in flight */
 #define COULOMB_COLS 256 /* charges that are summed in the precision of the pairs */
-#define COULOMB_LOGS (GRAM_IS_DOUBLE ? 8 : 4)
+#define COULOMB_LOGS (GRAM_IS_DOUBLE ? 16 : 4)
 #define COULOMB_ANY  0 /* for few: any number of coordinates, a loop over dim */
 
 #define COULOMB_INLINE static inline __attribute__((always_inline))
@@ -111,7 +111,7 @@ typedef struct {
   gram_real force[GRAM_TILE_DIM][COULOMB_VECS], energy[COULOMB_VECS], third[COULOMB_VECS];
 } CoulombSums;
 
-/* few: 2 or 3 coordinates as a literal, whose sums stay in registers, or COULOMB_ANY */
+/* few: 2 ... 6 coordinates as a literal, whose sums stay in registers, or COULOMB_ANY */
 COULOMB_INLINE void CoulombPass_Inline(int few, bool cloud, int any, long cols, const gram_scalar *restrict x,
                                        long ldx, const gram_scalar *restrict z, long ldz,
                                        const gram_scalar *restrict charge, gram_scalar softening2,
@@ -119,7 +119,7 @@ COULOMB_INLINE void CoulombPass_Inline(int few, bool cloud, int any, long cols, 
 {
   const int       dim  = few == COULOMB_ANY ? any : few;
   const gram_real zero = {0}, far = (GRAM_IS_DOUBLE ? GRAM_C(1e300) : GRAM_C(1e37)) - zero;
-  gram_real       held[3][COULOMB_VECS], energies[COULOMB_VECS], thirds[COULOMB_VECS];
+  gram_real       held[6][COULOMB_VECS], energies[COULOMB_VECS], thirds[COULOMB_VECS];
 
 #define COULOMB_FORCE(c, a) (*(few == COULOMB_ANY ? &sums->force[c][a] : &held[c][a]))
   for (long c = 0; c < dim; c++) {
@@ -188,6 +188,12 @@ COULOMB_PASS(2, 0)
 COULOMB_PASS(2, 1)
 COULOMB_PASS(3, 0)
 COULOMB_PASS(3, 1)
+COULOMB_PASS(4, 0)
+COULOMB_PASS(4, 1)
+COULOMB_PASS(5, 0)
+COULOMB_PASS(5, 1)
+COULOMB_PASS(6, 0)
+COULOMB_PASS(6, 1)
 COULOMB_PASS(0, 0)
 COULOMB_PASS(0, 1)
 
@@ -198,10 +204,12 @@ void COULOMB_NAME_OF(GramCoulombTile, GRAM_TILE_SUFFIX)(int dim, long m, long n,
                                                         const void *z_any, long ldz, const void *charge_any,
                                                         double softening2, double *out)
 {
-  static void (*const passes[2][2 + 2])(int, long, const gram_scalar *, long, const gram_scalar *, long,
+  static void (*const passes[2][6 + 1])(int, long, const gram_scalar *, long, const gram_scalar *, long,
                                         const gram_scalar *, gram_scalar, CoulombSums *) = {
-      {CoulombPass_0_0, CoulombPass_0_0, CoulombPass_2_0, CoulombPass_3_0},
-      {CoulombPass_0_1, CoulombPass_0_1, CoulombPass_2_1, CoulombPass_3_1}};
+      {CoulombPass_0_0, CoulombPass_0_0, CoulombPass_2_0, CoulombPass_3_0, CoulombPass_4_0, CoulombPass_5_0,
+       CoulombPass_6_0},
+      {CoulombPass_0_1, CoulombPass_0_1, CoulombPass_2_1, CoulombPass_3_1, CoulombPass_4_1, CoulombPass_5_1,
+       CoulombPass_6_1}};
   const gram_scalar *x = (const gram_scalar *)x_any, *z = (const gram_scalar *)z_any,
                     *charge = (const gram_scalar *)charge_any;
   CoulombSums sums;
@@ -210,7 +218,7 @@ void COULOMB_NAME_OF(GramCoulombTile, GRAM_TILE_SUFFIX)(int dim, long m, long n,
     const long cols = n - j < COULOMB_COLS ? n - j : COULOMB_COLS;
 
     for (long i = 0; i < m; i += COULOMB_VECS * GRAM_LANES) {
-      passes[charge != NULL][dim > 3 ? 0 : dim](dim, cols, x + i, ldx, z + j, ldz, charge ? charge + j : NULL,
+      passes[charge != NULL][dim > 6 ? 0 : dim](dim, cols, x + i, ldx, z + j, ldz, charge ? charge + j : NULL,
                                                 (gram_scalar)softening2, &sums);
       for (long a = 0; a < COULOMB_VECS; a++) {
         for (long l = 0; l < GRAM_LANES && i + a * GRAM_LANES + l < m; l++) {

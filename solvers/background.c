@@ -22,22 +22,26 @@ static void Corner2(PetscReal a, PetscReal b, PetscReal sign, PetscReal field[],
   *potential -= sign * (Times(a * b, s) - 3 * a * b + a * a * ab + b * b * ba) / 2;
 }
 
-/* log(c + r), r^2 = a^2 + b^2 + c^2, that keeps its digits for c < 0 */
-static PetscReal LogSum(PetscReal factor, PetscReal a, PetscReal b, PetscReal c, PetscReal r)
+/* log(c + r), r^2 = a^2 + b^2 + c^2, that keeps its digits for c < 0; at its pole a = b = 0, where factors wipe it out, 0 */
+static PetscReal LogSum(PetscReal a, PetscReal b, PetscReal c, PetscReal r)
 {
-  return Times(factor, c >= 0 ? c + r : (a * a + b * b) / (r - c));
+  const PetscReal sum = c >= 0 ? c + r : (a * a + b * b) / (r - c);
+
+  return sum > 0 ? PetscLogReal(sum) : 0;
 }
 
 /* field[0] = b log(c + r) + c log(b + r) - a atan(b c / (a r)); V the sum of a b log(c + r) - a^2 atan(...) / 2 */
 static void Corner3(const PetscReal p[3], PetscReal sign, PetscReal field[], PetscReal *potential)
 {
   const PetscReal r = PetscSqrtReal(p[0] * p[0] + p[1] * p[1] + p[2] * p[2]);
+  PetscReal       logs[3]; /* log(p_k + r) */
 
+  for (int k = 0; k < 3; k++) logs[k] = LogSum(p[(k + 1) % 3], p[(k + 2) % 3], p[k], r);
   for (int k = 0; k < 3; k++) {
     const PetscReal a = p[k], b = p[(k + 1) % 3], c = p[(k + 2) % 3], angle = r > 0 ? Angle(a, b * c / r) : 0;
 
-    field[k] += sign * (LogSum(b, a, b, c, r) + LogSum(c, c, a, b, r) - a * angle);
-    *potential += sign * (LogSum(a * b, a, b, c, r) - a * a * angle / 2);
+    field[k] += sign * (b * logs[(k + 2) % 3] + c * logs[(k + 1) % 3] - a * angle);
+    *potential += sign * (a * b * logs[(k + 2) % 3] - a * a * angle / 2);
   }
 }
 
@@ -46,18 +50,24 @@ void GramBoxFieldByHeat(PetscInt dim, const PetscReal lower[], const PetscReal u
 {
   const PetscReal step = 0.25, area = GramSphereArea(dim);
   PetscReal       least = PETSC_MAX_REAL, most = 0, factor[GRAM_MAX_DIM], slope[GRAM_MAX_DIM], first;
-  PetscInt        count;
+  PetscReal       near = PETSC_MAX_REAL; /* the nearest wall */
+  PetscInt        count, early = 0;
 
   for (PetscInt k = 0; k < dim; k++) {
     least = PetscMin(least, upper[k] - lower[k]);
     most  = PetscMax(most, upper[k] - lower[k]);
+    near  = PetscMin(near, PetscMin(x[k] - lower[k], upper[k] - x[k]));
   }
   *potential = 0;
   for (PetscInt k = 0; k < dim; k++) field[k] = 0;
   /* from where t^(1/2), of a point on a wall, to where t^(1 - d/2), or t^-1 of a field, has no more digits */
   first = 2 * PetscLogReal(least) - 75;
-  count = (PetscInt)((2 * PetscLogReal(most) + 75 - first) / step) + 1;
-  for (PetscInt i = 0; i < count; i++) {
+  count = (PetscInt)((2 * PetscLogReal(most) + 75 / PetscMax((PetscReal)(dim - 2), 1) - first) / step) + 1;
+  if (near > 0) early = (PetscInt)PetscMax(PetscFloorReal((2 * PetscLogReal(near / 12.2) - first) / step), 0);
+  if (early > 0) /* all error functions are 1: the field is 0, and V a geometric series */
+    *potential =
+        area * step * PetscExpReal(first) * PetscExpReal((PetscReal)early * step) / expm1((double)step);
+  for (PetscInt i = early; i < count; i++) {
     const PetscReal t = PetscExpReal(first + (PetscReal)i * step), width = PetscSqrtReal(4 * t);
     PetscReal       product = area * step * t;
 

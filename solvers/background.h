@@ -23,7 +23,7 @@
 
       V(x) = |S| int_0^oo prod_k (erf((u_k - x_k) / sqrt(4t)) + erf((x_k - l_k) / sqrt(4t))) / 2 dt,
 
-  by the trapezoidal rule in log t, which converges exponentially: some 400 products of dim error functions. Relative to
+  by the trapezoidal rule in log t, which converges exponentially: some 300 to 600 products of dim error functions. Relative to
   the size of the box's largest field, errors are below 1e-13.
 **/
 void GramBoxField(PetscInt dim, const PetscReal lower[], const PetscReal upper[], const PetscReal x[],

@@ -203,6 +203,13 @@ static PetscErrorCode Ask(const GramSweepControl *control, GramSweepState *state
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* the last sweep there is decides, whatever run it belongs to */
+static PetscBool Reached(const GramSweepState *state, PetscInt column, PetscReal tolerance)
+{
+  return (PetscBool)(state->sweeps &&
+                     state->history[GramAt(state->sweeps - 1, GRAM_SWEEP_HISTORY, column)] < tolerance);
+}
+
 /* Are the shortest moves of the last WINDOW sweeps, long ones, hardly shorter than of the WINDOW before? Then theta is too
    large for this configuration. Asked at its own sweeps only, whatever run they belong to. */
 static PetscBool Stalls(const GramSweepState *state)
@@ -227,7 +234,8 @@ PetscErrorCode GramPwgd(MPI_Comm comm, GramBackend backend, const GramSweep *swe
 
   PetscFunctionBegin;
   PetscCall(DescentCreate(comm, backend, sweep, state, &d));
-  state->stopped = PETSC_FALSE;
+  state->stopped   = PETSC_FALSE;
+  state->converged = Reached(state, GRAM_SWEEP_MOVE, sweep->tolerance);
   PetscCall(GramProgressBegin("sweeps", 0));
   while (!state->converged && !state->stopped && state->sweeps < sweep->max_sweeps) {
     for (PetscInt b = 0; b < sweep->blocks; b++) {
@@ -248,7 +256,7 @@ PetscErrorCode GramPwgd(MPI_Comm comm, GramBackend backend, const GramSweep *swe
         d.u[GramAt(i, d.dim, k)] = state->x[GramAt(i, d.dim, k)] / d.unit[k]; /* as another run would begin */
       }
     }
-    state->converged = (PetscBool)(entry[GRAM_SWEEP_MOVE] < sweep->tolerance);
+    state->converged = Reached(state, GRAM_SWEEP_MOVE, sweep->tolerance);
     if (sweep->adapt && Stalls(state)) state->step /= 2;
     PetscCall(Ask(control, state));
   }
@@ -316,7 +324,7 @@ static void Gradient(const Published *p, const PetscReal *x, PetscInt i, PetscRe
     *energy += value / (n * n);
     for (PetscInt k = 0; k < dim; k++) g[k] += 2 / (n * n) * slope * (xi[k] - xj[k]);
   }
-  GramMeanAt(p->mean, 1, xi, &z, dz);
+  (void)GramMeanAt(p->mean, 1, xi, &z, dz);
   *energy -= 2 / n * p->volume * z;
   for (PetscInt k = 0; k < dim; k++) {
     g[k] -= 2 / n * p->volume * dz[k];
@@ -377,7 +385,8 @@ PetscErrorCode GramPwgdPaper(MPI_Comm comm, const GramKernel *kernel, GramMean m
   for (PetscInt k = 0; k < dim; k++) p.volume *= sweep->upper[k] - sweep->lower[k];
   PetscCallMPI(MPI_Comm_rank(comm, &rank));
   PetscCall(PetscMPIIntCast(n * dim, &numbers));
-  state->stopped = PETSC_FALSE;
+  state->stopped   = PETSC_FALSE;
+  state->converged = Reached(state, GRAM_SWEEP_GRADIENT, sweep->tolerance);
   PetscCall(GramProgressBegin("sweeps", 0));
   while (!state->converged && !state->stopped && state->sweeps < sweep->max_sweeps) {
     if (!rank) SweepPublished(&p, state->step, state->x, entry);
@@ -385,7 +394,7 @@ PetscErrorCode GramPwgdPaper(MPI_Comm comm, const GramKernel *kernel, GramMean m
     PetscCallMPI(MPI_Bcast(entry, GRAM_SWEEP_HISTORY, MPIU_REAL, 0, comm));
     PetscCall(GramProgressAdd((PetscReal)n * (PetscReal)n));
     PetscCall(Tell(sweep, state, entry));
-    state->converged = (PetscBool)(entry[GRAM_SWEEP_GRADIENT] < sweep->tolerance);
+    state->converged = Reached(state, GRAM_SWEEP_GRADIENT, sweep->tolerance);
     PetscCall(Ask(control, state));
   }
   PetscCall(GramProgressEnd());

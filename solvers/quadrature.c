@@ -137,7 +137,7 @@ static PetscErrorCode Errors(Nodes *s, const PetscReal w[], GramRule *rule)
   const PetscReal *p;
   PetscReal       *v, *e, twice, twice_error;
   long double      sums[COUNT + 1] = {0};
-  PetscInt         ldv;
+  PetscInt         ldv, ldp;
   Mat              V, P;
 
   PetscFunctionBegin;
@@ -160,11 +160,10 @@ static PetscErrorCode Errors(Nodes *s, const PetscReal w[], GramRule *rule)
     PetscCall(GramMeanGetErrors(s->mean, PETSC_FALSE, s->n_local, x, s->z, e, &twice_error));
   }
   PetscCall(MatDenseGetArrayRead(P, &p));
+  PetscCall(MatDenseGetLDA(P, &ldp));
   for (PetscInt i = 0; i < s->n_local; i++) {
     const long double wi = w[i], z = s->z[i];
-    PetscInt          ldp;
 
-    PetscCall(MatDenseGetLDA(P, &ldp));
     sums[WZ] += wi * z;
     sums[EZ] += equal * z;
     sums[AWZ] += fabsl(wi) * z;
@@ -474,7 +473,10 @@ static PetscErrorCode Constrain(Nodes *s, PetscReal w[], GramRule *rule)
     PetscCall(PetscArraycpy(w, all + s->start, s->n_local));
     PetscCall(PetscFree(all));
     PetscCall(PetscFree(z));
+    rule->alpha =
+        PetscMax(s->kernel->alpha, GRAM_NONNEGATIVE_ALPHA * s->kernel->amplitude * s->kernel->amplitude);
   }
+  rule->relative_residual = NAN; /* that of the weights before */
   rule->iterations += (PetscInt)steps;
   PetscCall(
       PetscStrncpy(rule->reason, rule->converged ? "constrained" : "max_iterations", sizeof rule->reason));
@@ -525,7 +527,6 @@ PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, Gra
                      "ridge.alpha: %.3g is too small, two nodes are the same point", (double)kernel->alpha);
       GramCheckInput(e.singular < 0, s.comm, "ridge.alpha: %.3g is too small, the kernel matrix is singular",
                      (double)kernel->alpha);
-      rule->raised = (PetscBool)(rule->alpha != kernel->alpha);
     } else PetscCall(Solve(&s, sum_to_one, control, w, rule));
     if (rule->stopped) goto done;
     PetscCall(Count(&s, w, rule));
@@ -541,6 +542,7 @@ PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, Gra
   if (few) PetscCall(Take(&e, rule));
   else PetscCall(Errors(&s, w, rule));
   PetscCall(Count(&s, w, rule));
+  rule->raised = (PetscBool)(rule->alpha != kernel->alpha);
 done:
   PetscCall(NodesDestroy(&s));
   PetscFunctionReturn(PETSC_SUCCESS);
