@@ -1,5 +1,7 @@
 /* gramarye nodes: quadrature nodes, their weights and their worst-case error. */
+#define _GNU_SOURCE /* qsort_r */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "design.h"
@@ -174,9 +176,8 @@ static PetscErrorCode SweepFromOptions(MPI_Comm comm, const GramKernel *kernel, 
   GramSweep                      *s        = &p->sweep;
   PetscInt                        blocks   = PetscMin(4, p->n);
   PetscBool                       set;
-  PetscBool                       one     = PETSC_TRUE; /* length scale */
-  PetscReal                       mean    = 0;
-  uint64_t                        samples = 0, charges = 0, stretch;
+  PetscBool                       one  = PETSC_TRUE; /* length scale */
+  PetscReal                       mean = 0;
   int                             energy, field, sweep;
 
   PetscFunctionBegin;
@@ -226,19 +227,12 @@ static PetscErrorCode SweepFromOptions(MPI_Comm comm, const GramKernel *kernel, 
   s->n_samples = measure->n_samples;
   s->samples   = measure->x;
   s->charges   = measure->charge;
-  if (s->n_samples) {
-    PetscCall(GramChecksum(PETSC_COMM_SELF, s->n_samples, p->dim, s->samples, &samples));
-    PetscCall(GramChecksum(PETSC_COMM_SELF, s->n_samples, 1, s->charges, &charges));
-  }
-  PetscCall(GramChecksum(PETSC_COMM_SELF, 1, GRAM_MAX_DIM, s->stretch, &stretch));
-  (void)snprintf(
-      p->what, sizeof p->what,
-      "descent, %s, %s, %d blocks, step %.17g, gap %.17g, barrier %.17g %.17g, length scale %.17g, amplitude "
-      "%.17g, samples %016llx %016llx, stretch %016llx",
-      energies[energy], fields[field], (int)s->blocks, (double)p->step, (double)s->gap,
-      (double)p->published.barrier_power, (double)p->published.barrier_margin,
-      field ? (double)kernel->length_scale[0] : 0, field ? (double)kernel->amplitude : 0,
-      (unsigned long long)samples, (unsigned long long)charges, (unsigned long long)stretch);
+  (void)snprintf(p->what, sizeof p->what,
+                 "descent %s, %s, %d blocks, step %.6g, gap %.6g, barrier %.6g %.6g, length scale %.17g, "
+                 "amplitude %.17g",
+                 fields[field], energies[energy], (int)s->blocks, (double)p->step, (double)s->gap,
+                 (double)p->published.barrier_power, (double)p->published.barrier_margin,
+                 field ? (double)kernel->length_scale[0] : 0, field ? (double)kernel->amplitude : 0);
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -287,31 +281,53 @@ static PetscLogDouble Bytes(MPI_Comm comm, const Plan *p)
 
 /* ---- nodes */
 
+/* samples by their coordinates, then by row: equal ones stand together */
+static int ByPlace(const void *a, const void *b, void *ctx)
+{
+  const GramMeasure *m = (const GramMeasure *)ctx;
+  const PetscInt     i = *(const PetscInt *)a, j = *(const PetscInt *)b;
+
+  for (PetscInt k = 0; k < m->dim; k++) {
+    const PetscReal x = m->x[GramAt(i, m->dim, k)], y = m->x[GramAt(j, m->dim, k)];
+
+    if (x != y) return x < y ? -1 : 1;
+  }
+  return i < j ? -1 : i > j;
+}
+
+static PetscBool SamePlace(const GramMeasure *m, PetscInt i, PetscInt j)
+{
+  for (PetscInt k = 0; k < m->dim; k++) {
+    if (m->x[GramAt(i, m->dim, k)] != m->x[GramAt(j, m->dim, k)]) return PETSC_FALSE;
+  }
+  return PETSC_TRUE;
+}
+
 /* samples drawn with probability in proportion to their weight, none twice: those that a race of exponential clocks takes first */
 static PetscErrorCode Draw(MPI_Comm comm, const GramMeasure *measure, const Plan *p, PetscReal *x)
 {
-  PetscReal *clock;
-  PetscInt  *row, some = 0;
+  const PetscInt n = measure->n_samples;
+  PetscReal     *clock, weight;
+  PetscInt      *row, some = 0;
 
   PetscFunctionBegin;
-  PetscCall(PetscMalloc2(measure->n_samples, &clock, measure->n_samples, &row));
-  for (PetscInt i = 0; i < measure->n_samples; i++) {
-    row[i]   = i;
-    clock[i] = measure->charge[i] > 0
-                   ? -PetscLogReal(1 - GramUniform(p->design.seed, (uint64_t)i)) / measure->charge[i]
-                   : PETSC_MAX_REAL;
-    some += measure->charge[i] > 0;
+  PetscCall(PetscMalloc2(n, &clock, n, &row));
+  for (PetscInt i = 0; i < n; i++) row[i] = i;
+  qsort_r(row, (size_t)n, sizeof *row, ByPlace, (void *)measure);
+  for (PetscInt i = 0, end; i < n; i = end) { /* a place has the weight of all that are there */
+    weight = 0;
+    for (end = i; end < n && SamePlace(measure, row[i], row[end]); end++) weight += measure->charge[row[end]];
+    if (!(weight > 0)) continue;
+    clock[some] = -PetscLogReal(1 - GramUniform(p->design.seed, (uint64_t)row[i])) / weight;
+    row[some++] = row[i];
   }
   GramCheckInput(some >= p->n, comm,
                  "nodes.start: random takes samples, of which there are %" PetscInt_FMT
-                 ", and nodes.size is %" PetscInt_FMT,
+                 " in different places, and nodes.size is %" PetscInt_FMT,
                  some, p->n);
-  PetscCall(PetscSortRealWithArrayInt(measure->n_samples, clock, row));
-  for (PetscInt i = 0; i < p->n; i++) {
-    for (PetscInt k = 0; k < p->dim; k++)
-      x[GramAt(i, p->dim, k)] =
-          PetscMin(PetscMax(measure->x[GramAt(row[i], p->dim, k)], measure->lower[k]), measure->upper[k]);
-  }
+  PetscCall(PetscSortRealWithArrayInt(some, clock, row));
+  for (PetscInt i = 0; i < p->n; i++)
+    PetscCall(PetscArraycpy(x + GramAt(i, p->dim, 0), measure->x + GramAt(row[i], p->dim, 0), p->dim));
   PetscCall(PetscFree2(clock, row));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -518,7 +534,7 @@ PetscErrorCode GramVerbNodes(MPI_Comm comm, GramOutcome *outcome)
 {
   Plan            plan = {0}; /* -nodes_* */
   GramMeasure     measure;    /* what is integrated against */
-  GramKernel      kernel;
+  GramKernel      kernel, bare;
   GramRuleOptions options;  /* -weights_* */
   GramSchedule    schedule; /* how products are spread over the ranks */
   GramBackend     backend;
@@ -530,6 +546,7 @@ PetscErrorCode GramVerbNodes(MPI_Comm comm, GramOutcome *outcome)
   GramRun         run;
   GramH5          file;
   PetscReal      *w = NULL; /* [n_local] on the curve */
+  PetscReal      *nodes;    /* [n][dim] on every rank: those of the result, or polished */
   PetscReal       twice;
   PetscInt        first, n, n_curve;
   char            path[PETSC_MAX_PATH_LEN], line[256];
@@ -575,19 +592,28 @@ PetscErrorCode GramVerbNodes(MPI_Comm comm, GramOutcome *outcome)
           GramPwgdPaper(comm, &kernel, mean, &plan.sweep, &plan.published, &resume.control, &result.state));
     else PetscCall(GramPwgd(comm, backend, &plan.sweep, &resume.control, &result.state));
   }
-  if (plan.polish && !result.state.stopped)
-    PetscCall(GramPolish(comm, &kernel, measure.exact, schedule.block, mean, measure.lower, measure.upper,
-                         plan.polish, result.n, result.state.x, &result.before, &result.after,
-                         &result.polished));
+  nodes        = result.state.x;
+  rule.stopped = result.state.stopped;
+  if (plan.polish && !rule.stopped) { /* a checkpoint keeps those before: another run polishes them again */
+    PetscCall(PetscMalloc1(GramAt(result.n, plan.dim, 0), &nodes));
+    PetscCall(PetscArraycpy(nodes, result.state.x, GramAt(result.n, plan.dim, 0)));
+    bare = kernel;
+    if (options.automatic) bare.alpha = 0; /* what it takes at least */
+    PetscCall(GramProgressBegin("polish", 0));
+    PetscCall(GramPolish(comm, &bare, measure.exact, schedule.block, mean, measure.lower, measure.upper,
+                         plan.polish, result.n, nodes, plan.method == METHOD_PWGD ? &resume.solve : NULL,
+                         &result.before, &result.after, &result.polished, &rule.stopped));
+    PetscCall(GramProgressEnd());
+    if (rule.stopped) PetscCall(resume.solve.save(resume.solve.ctx, NULL));
+  }
   PetscCall(GramRunLap(&run.setup_seconds));
 
   /* their weights: of many nodes -solve_method, -ksp_*, -pc_* */
   PetscCall(Share(comm, result.n, &first, &n));
-  PetscCall(GramPointsCreate(comm, plan.dim, n, result.state.x + GramAt(first, plan.dim, 0),
-                             kernel.length_scale, schedule.block, &X));
+  PetscCall(GramPointsCreate(comm, plan.dim, n, nodes + GramAt(first, plan.dim, 0), kernel.length_scale,
+                             schedule.block, &X));
   PetscCall(GramPointsGetSizes(X, NULL, NULL, NULL, &n_curve, NULL));
   PetscCall(PetscMalloc1(n_curve, &w));
-  rule.stopped = result.state.stopped;
   if (!rule.stopped)
     PetscCall(GramQuadratureWeights(X, &kernel, backend, mean, options.method, options.sum_to_one,
                                     options.automatic, plan.method == METHOD_PWGD ? &resume.solve : NULL, w,
@@ -615,8 +641,9 @@ PetscErrorCode GramVerbNodes(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramH5Create(comm, path, "output.file",
                          GramRuleBytes(result.n, plan.dim, 3 * result.state.sweeps), &file));
   kernel.alpha = rule.alpha;
-  PetscCall(GramRuleWrite(file, X, n, result.state.x + GramAt(first, plan.dim, 0), w, &kernel, &rule));
+  PetscCall(GramRuleWrite(file, X, n, nodes + GramAt(first, plan.dim, 0), w, &kernel, &rule));
   PetscCall(HistoryWrite(file, comm, &result, twice));
+  PetscCall(GramMeasureWrite(file, &measure));
   PetscCall(GramRunWrite(file, comm, &run));
   PetscCall(GramH5WriteInt(file, "run", "sweeps", result.state.sweeps));
   PetscCall(GramH5WriteInt(file, "run", "polished", result.polished));
@@ -630,6 +657,7 @@ done:
   PetscCall(GramRunClear(&run));
   PetscCall(GramPointsDestroy(&X));
   PetscCall(GramMeanDestroy(&mean));
+  if (nodes != result.state.x) PetscCall(PetscFree(nodes));
   PetscCall(PetscFree(result.state.x));
   PetscCall(PetscFree(result.state.history));
   PetscCall(PetscFree(result.reduction));

@@ -370,7 +370,7 @@ PetscErrorCode GramSweepResumeCreate(MPI_Comm comm, const char *output, const Gr
   PetscInt       first, n;
   PetscBool      restart, is;
   PetscReal      bounds[2 * GRAM_MAX_DIM];
-  uint64_t       start, box;
+  uint64_t       start, box, stretch, samples, charges;
 
   PetscFunctionBegin;
   PetscCall(PetscMemzero(r, sizeof *r));
@@ -384,8 +384,11 @@ PetscErrorCode GramSweepResumeCreate(MPI_Comm comm, const char *output, const Gr
   PetscCall(PetscArraycpy(bounds, sweep->lower, GRAM_MAX_DIM));
   PetscCall(PetscArraycpy(bounds + GRAM_MAX_DIM, sweep->upper, GRAM_MAX_DIM));
   PetscCall(GramChecksum(MPI_COMM_SELF, 2, GRAM_MAX_DIM, bounds, &box));
-  (void)snprintf(r->of.data, sizeof r->of.data, "start %016llx, box %016llx", (unsigned long long)start,
-                 (unsigned long long)box);
+  PetscCall(GramChecksum(MPI_COMM_SELF, 1, GRAM_MAX_DIM, sweep->stretch, &stretch));
+  PetscCall(GramChecksum(MPI_COMM_SELF, sweep->n_samples, sweep->dim, sweep->samples, &samples));
+  PetscCall(GramChecksum(MPI_COMM_SELF, sweep->n_samples, 1, sweep->charges, &charges));
+  (void)snprintf(r->of.data, sizeof r->of.data, "start %016llx, measure %016llx", (unsigned long long)start,
+                 (unsigned long long)(box + 3 * stretch + 5 * samples + 7 * charges));
   PetscCall(PetscStrncpy(r->of.kernel, what, sizeof r->of.kernel));
   r->control = (GramSweepControl){.request = RequestSweep, .save = SaveSweep, .ctx = r};
   r->solve   = (GramSolveControl){.request = RequestSweep, .save = SaveNodes, .ctx = r};

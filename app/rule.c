@@ -143,6 +143,15 @@ PetscErrorCode GramMeasureFromOptions(MPI_Comm comm, PetscInt dim, GramMeasure *
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+PetscErrorCode GramMeasureWrite(GramH5 file, const GramMeasure *m)
+{
+  PetscFunctionBegin;
+  PetscCall(GramH5WriteString(file, "measure", "type", m->n_samples ? "samples" : "uniform"));
+  PetscCall(GramH5WriteReals(file, "measure", "lower", m->dim, m->lower));
+  PetscCall(GramH5WriteReals(file, "measure", "upper", m->dim, m->upper));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramMeasureClear(GramMeasure *m)
 {
   PetscFunctionBegin;
@@ -251,8 +260,7 @@ PetscErrorCode GramRuleSay(MPI_Comm comm, const GramRule *rule)
 {
   PetscFunctionBegin;
   if (rule->raised)
-    PetscCall(GramSay(comm, "ridge", "%.3g: the kernel matrix is singular in extended precision without",
-                      (double)rule->alpha));
+    PetscCall(GramSay(comm, "ridge", "%.3g, raised to what weights can be solved with", (double)rule->alpha));
   PetscCall(GramSay(comm, "weights", "sum %.9g, least %.3g, %" PetscInt_FMT " negative", (double)rule->sum,
                     (double)rule->least, rule->negative));
   PetscCall(GramSay(comm, "error", "wce^2 %.6g, equal weights %.6g, rounding %.1e (%s)",

@@ -21,6 +21,9 @@ typedef struct {
 PetscErrorCode GramMeasureFromOptions(MPI_Comm comm, PetscInt dim, GramMeasure *measure);
 PetscErrorCode GramMeasureClear(GramMeasure *measure);
 
+/* Group measure: attributes type, lower, upper. Collective. */
+PetscErrorCode GramMeasureWrite(GramH5 file, const GramMeasure *measure);
+
 /* -weights_method, -weights_sum_to_one, and the ridge: -ridge_alpha unless given is 0 for nodes that are solved for in
    extended precision, of a measure of samples 1e-12 amplitude^2. Collective. */
 typedef struct {

@@ -18,6 +18,48 @@ static PetscErrorCode RefuseScaling(MPI_Comm comm)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* a box that was forgotten */
+static PetscErrorCode WarnOutside(const GramDataset *data, const GramMeasure *measure)
+{
+  PetscInt outside = 0;
+
+  PetscFunctionBegin;
+  for (PetscInt i = 0; i < data->n_local && !measure->n_samples; i++) {
+    PetscBool out = PETSC_FALSE;
+
+    for (PetscInt k = 0; k < data->dim; k++) {
+      const PetscReal x = data->x[GramAt(i, data->dim, k)];
+
+      out = (PetscBool)(out || x < measure->lower[k] || x > measure->upper[k]);
+    }
+    outside += out;
+  }
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &outside, 1, MPIU_INT, MPI_SUM, data->comm));
+  if (outside)
+    PetscCall(PetscFPrintf(data->comm, stderr,
+                           "gramarye: warning: data.points: %" PetscInt_FMT " of %" PetscInt_FMT
+                           " nodes lie outside of nodes.lower ... nodes.upper\n",
+                           outside, data->n));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
+/* an unanswerable question is refused before work */
+static PetscErrorCode RefuseDuplicates(const GramDataset *data, GramPoints X, const GramKernel *kernel,
+                                       const GramRuleOptions *options)
+{
+  PetscInt pair[2], row[2];
+
+  PetscFunctionBegin;
+  if (kernel->alpha > 0 || options->method == GRAM_WEIGHTS_EQUAL) PetscFunctionReturn(PETSC_SUCCESS);
+  PetscCall(GramPointsFindDuplicate(X, pair));
+  for (int i = 0; i < 2; i++) PetscCall(GramDatasetGetFileRow(data, pair[i], row + i));
+  GramCheckInput(pair[0] < 0, data->comm,
+                 "data.points: rows %" PetscInt_FMT " and %" PetscInt_FMT
+                 " are the same point, and ridge.alpha is 0",
+                 row[0], row[1]);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramVerbWeights(MPI_Comm comm, GramOutcome *outcome)
 {
   GramDataset     data;    /* the nodes, in input order */
@@ -54,6 +96,8 @@ PetscErrorCode GramVerbWeights(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramRuleEstimate(comm, backend, &kernel, &options, data.n, 0, &run));
   PetscCall(GramH5CheckSpace(comm, path, "output.file", GramRuleBytes(data.n, data.dim, 0)));
   PetscCall(GramPointsCreate(comm, data.dim, data.n_local, data.x, kernel.length_scale, schedule.block, &X));
+  PetscCall(WarnOutside(&data, &measure));
+  PetscCall(RefuseDuplicates(&data, X, &kernel, &options));
   PetscCall(GramMeasureMean(comm, &measure, &kernel, backend, &mean));
   PetscCall(GramRunLap(&run.read_seconds));
 
@@ -74,6 +118,7 @@ PetscErrorCode GramVerbWeights(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramH5Create(comm, path, "output.file", GramRuleBytes(data.n, data.dim, 0), &file));
   kernel.alpha = rule.alpha;
   PetscCall(GramRuleWrite(file, X, data.n_local, data.x, w, &kernel, &rule));
+  PetscCall(GramMeasureWrite(file, &measure));
   PetscCall(GramRunWrite(file, comm, &run));
   PetscCall(GramH5Close(&file));
   PetscCall(GramRuleSay(comm, &rule));

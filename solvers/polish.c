@@ -3,19 +3,23 @@
 #include <petsctao.h>
 
 #include "polish.h"
+#include "progress.h"
 
 typedef struct {
-  MPI_Comm    comm;
-  GramKernel  kernel;
-  GramBackend backend;
-  GramMean    mean;
-  PetscInt    block, dim, n, n_local;
-  PetscReal   h;     /* spacing, the unit of variables */
-  PetscReal   twice; /* I */
-  PetscReal   first; /* F of the first evaluation; NaN before */
+  MPI_Comm                comm;
+  GramKernel              kernel;
+  GramBackend             backend;
+  GramMean                mean;
+  PetscInt                block, dim, n, n_local;
+  PetscReal               h;     /* spacing, the unit of variables */
+  PetscReal               twice; /* I */
+  const GramSolveControl *control;
+  PetscInt                most; /* iterations */
+  PetscBool               stopped;
+  PetscReal               first; /* F of the first evaluation; NaN before */
 } Problem;
 
-/* (K + alpha I) w = z on the curve of X; F = I - z'w */
+/* (K + alpha I) w = z on the curve of X; F = I - 2 z'w + w'(K + alpha I) w */
 static PetscErrorCode Weights(const Problem *p, GramPoints X, PetscInt n_local, const PetscReal *z, Mat *W,
                               PetscReal *F)
 {
@@ -24,7 +28,8 @@ static PetscErrorCode Weights(const Problem *p, GramPoints X, PetscInt n_local, 
   long double      sum = 0;
   GramBackend      exact;
   GramReport       report;
-  Mat              A, A_true, Z;
+  Mat              A, A_true, Z, P;
+  const PetscReal *Aw;
 
   PetscFunctionBegin;
   PetscCall(GramMatCreate(X, &p->kernel, p->backend, &A));
@@ -35,9 +40,13 @@ static PetscErrorCode Weights(const Problem *p, GramPoints X, PetscInt n_local, 
   PetscCall(PetscArraycpy(y, z, n_local));
   PetscCall(MatDenseRestoreArrayWrite(Z, &y));
   PetscCall(GramSolve(A, A_true, Z, NULL, W, &report));
+  PetscCall(MatMatMult(A_true, *W, MAT_INITIAL_MATRIX, PETSC_DEFAULT, &P));
   PetscCall(MatDenseGetArrayRead(*W, &w));
-  for (PetscInt i = 0; i < n_local; i++) sum += (long double)z[i] * w[i];
+  PetscCall(MatDenseGetArrayRead(P, &Aw));
+  for (PetscInt i = 0; i < n_local; i++) sum += (long double)w[i] * (2 * (long double)z[i] - Aw[i]);
+  PetscCall(MatDenseRestoreArrayRead(P, &Aw));
   PetscCall(MatDenseRestoreArrayRead(*W, &w));
+  PetscCall(MatDestroy(&P));
   PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPI_LONG_DOUBLE, MPI_SUM, p->comm));
   *F = (PetscReal)(p->twice - sum);
   PetscCall(GramReportClear(&report));
@@ -68,7 +77,7 @@ static PetscErrorCode Evaluate(Tao tao, Vec u, PetscReal *F, Vec G, void *ctx)
   PetscCall(PetscMalloc3(n_curve, &z, GramAt(n_curve, p->dim, 0), &dz, GramAt(n_curve, p->dim, 0), &curve));
   PetscCall(GramMeanEvaluate(p->mean, X, z, dz));
   PetscCall(Weights(p, X, n_curve, z, &W, F));
-  if (PetscIsNanReal(p->first)) p->first = *F;
+  if (PetscIsNanReal(p->first)) p->first = PetscMax(*F, GRAM_POLISH_LEAST * p->twice);
   *F /= p->first;
 
   PetscCall(GramMatCreateCross(X, GRAM_GRADIENT, X, &p->kernel, p->backend, &K));
@@ -97,6 +106,28 @@ static PetscErrorCode Evaluate(Tao tao, Vec u, PetscReal *F, Vec G, void *ctx)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+/* after each iteration: nothing is left to do, or someone wants it to end */
+static PetscErrorCode Watch(Tao tao, void *ctx)
+{
+  Problem    *p       = (Problem *)ctx;
+  GramRequest request = GRAM_GO_ON;
+  PetscReal   F;
+  PetscInt    iteration;
+  char        note[64];
+
+  PetscFunctionBegin;
+  if (p->control) PetscCall(p->control->request(p->control->ctx, &request));
+  p->stopped = (PetscBool)(request == GRAM_STOP);
+  PetscCall(TaoGetSolutionStatus(tao, NULL, &F, NULL, NULL, NULL, NULL));
+  PetscCall(TaoGetIterationNumber(tao, &iteration));
+  PetscCall(PetscSNPrintf(note, sizeof note, "iteration %" PetscInt_FMT ", wce^2 %.3e", iteration,
+                          (double)(F * p->first)));
+  PetscCall(GramProgressUpdate((PetscReal)iteration / (PetscReal)p->most, note));
+  if (p->stopped || !(F * p->first > GRAM_POLISH_LEAST * p->twice))
+    PetscCall(TaoSetConvergedReason(tao, TAO_CONVERGED_USER));
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 /* v [n_local][dim] = a bound, or x */
 static PetscErrorCode Fill(const Problem *p, const PetscReal *from, PetscBool bound, Vec v)
 {
@@ -111,8 +142,8 @@ static PetscErrorCode Fill(const Problem *p, const PetscReal *from, PetscBool bo
 
 PetscErrorCode GramPolish(MPI_Comm comm, const GramKernel *kernel, GramBackend backend, PetscInt block,
                           GramMean mean, const PetscReal lower[], const PetscReal upper[],
-                          PetscInt iterations, PetscInt n, PetscReal *x, PetscReal *before, PetscReal *after,
-                          PetscInt *taken)
+                          PetscInt iterations, PetscInt n, PetscReal *x, const GramSolveControl *control,
+                          PetscReal *before, PetscReal *after, PetscInt *taken, PetscBool *stopped)
 {
   const PetscInt   dim = kernel->dim;
   const PetscReal *a;
@@ -126,6 +157,8 @@ PetscErrorCode GramPolish(MPI_Comm comm, const GramKernel *kernel, GramBackend b
                         .block   = block,
                         .dim     = dim,
                         .n       = n,
+                        .control = control,
+                        .most    = PetscMax(iterations, 1),
                         .first   = NAN};
   Vec              u, low, high;
   Tao              tao;
@@ -152,12 +185,14 @@ PetscErrorCode GramPolish(MPI_Comm comm, const GramKernel *kernel, GramBackend b
   PetscCall(TaoSetTolerances(tao, 0, 0, 0));
   PetscCall(TaoSetMaximumIterations(tao, iterations));
   PetscCall(TaoSetMaximumFunctionEvaluations(tao, 10 * iterations + 10));
+  PetscCall(TaoSetMonitor(tao, Watch, &p, NULL));
   PetscCall(TaoSetFromOptions(tao)); /* -tao_* */
   PetscCall(TaoSolve(tao));
   PetscCall(TaoGetIterationNumber(tao, taken));
   PetscCall(TaoGetSolutionStatus(tao, NULL, after, NULL, NULL, NULL, NULL));
   *before = p.first;
   *after *= p.first;
+  *stopped = p.stopped;
 
   PetscCallMPI(MPI_Comm_size(comm, &size));
   PetscCall(PetscMalloc2(size, &counts, size, &starts));
