@@ -11,6 +11,7 @@
 #include "result.h"
 #include "resume.h"
 #include "rule.h"
+#include "share.h"
 #include "verbs.h"
 
 /* -nodes_method; the sequences of design.h besides */
@@ -338,7 +339,6 @@ static PetscErrorCode Start(MPI_Comm comm, const GramMeasure *measure, Plan *p, 
   GramDataset d;
   GramPoints  X;
   PetscInt    pair[2];
-  PetscMPIInt size, mine, *counts, *starts;
 
   PetscFunctionBegin;
   for (PetscInt k = 0; k < p->dim; k++) {
@@ -363,13 +363,7 @@ static PetscErrorCode Start(MPI_Comm comm, const GramMeasure *measure, Plan *p, 
                  "nodes.start: '%s' holds %" PetscInt_FMT " x %" PetscInt_FMT
                  " numbers, but nodes.size is %" PetscInt_FMT " and nodes.dim %" PetscInt_FMT,
                  p->start, d.n, d.dim, p->n, p->dim);
-  PetscCallMPI(MPI_Comm_size(comm, &size));
-  PetscCall(PetscMalloc2(size, &counts, size, &starts));
-  mine = (PetscMPIInt)(d.n_local * d.dim);
-  PetscCallMPI(MPI_Allgather(&mine, 1, MPI_INT, counts, 1, MPI_INT, comm));
-  for (PetscMPIInt r = 0, at = 0; r < size; at += counts[r++]) starts[r] = at;
-  PetscCallMPI(MPI_Allgatherv(d.x, mine, MPIU_REAL, x, counts, starts, MPIU_REAL, comm));
-  PetscCall(PetscFree2(counts, starts));
+  PetscCall(GramAllGather(comm, d.n_local, d.dim, d.x, x));
   for (PetscInt i = 0; i < p->n; i++) {
     for (PetscInt k = 0; k < p->dim; k++)
       GramCheckInput(
@@ -386,17 +380,6 @@ static PetscErrorCode Start(MPI_Comm comm, const GramMeasure *measure, Plan *p, 
                  pair[0], pair[1], p->start);
   PetscCall(GramPointsDestroy(&X));
   PetscCall(GramDatasetClear(&d));
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
-/* this rank's even share of n */
-static PetscErrorCode Share(MPI_Comm comm, PetscInt n, PetscInt *first, PetscInt *count)
-{
-  PetscFunctionBegin;
-  *count = PETSC_DECIDE;
-  PetscCall(PetscSplitOwnership(comm, count, &n));
-  *first = 0;
-  PetscCallMPI(MPI_Exscan(count, first, 1, MPIU_INT, MPI_SUM, comm));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -423,7 +406,7 @@ static PetscErrorCode Greedy(MPI_Comm comm, const Plan *p, const GramMeasure *me
     grid.counts[k] = p->candidates[k];
     total *= p->candidates[k];
   }
-  PetscCall(Share(comm, total, &first, &n));
+  PetscCall(GramShare(comm, total, &first, &n));
   PetscCall(PetscMalloc2(GramAt(n, p->dim, 0), &x, n, &number));
   PetscCall(GramDesignPoints(&grid, first, n, x));
   for (PetscInt i = 0; i < n; i++) number[i] = (PetscReal)(first + i);
@@ -609,7 +592,7 @@ PetscErrorCode GramVerbNodes(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramRunLap(&run.setup_seconds));
 
   /* their weights: of many nodes -solve_method, -ksp_*, -pc_* */
-  PetscCall(Share(comm, result.n, &first, &n));
+  PetscCall(GramShare(comm, result.n, &first, &n));
   PetscCall(GramPointsCreate(comm, plan.dim, n, nodes + GramAt(first, plan.dim, 0), kernel.length_scale,
                              schedule.block, &X));
   PetscCall(GramPointsGetSizes(X, NULL, NULL, NULL, &n_curve, NULL));

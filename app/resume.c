@@ -6,6 +6,7 @@
 #include "h5.h"
 #include "resume.h"
 #include "result.h"
+#include "share.h"
 
 #define PROBLEM (2 * PETSC_MAX_PATH_LEN) /* bytes of a message */
 
@@ -297,17 +298,6 @@ static PetscErrorCode RequestSweep(void *ctx, GramRequest *request)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* rows [first, first + n) of this rank, of nodes that all ranks have */
-static PetscErrorCode Share(MPI_Comm comm, PetscInt all, PetscInt *first, PetscInt *n)
-{
-  PetscFunctionBegin;
-  *n = PETSC_DECIDE;
-  PetscCall(PetscSplitOwnership(comm, n, &all));
-  *first = 0;
-  PetscCallMPI(MPI_Exscan(n, first, 1, MPIU_INT, MPI_SUM, comm));
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
 static PetscErrorCode SaveSweep(void *ctx, const GramSweepState *state)
 {
   GramSweepResume *r    = (GramSweepResume *)ctx;
@@ -317,7 +307,7 @@ static PetscErrorCode SaveSweep(void *ctx, const GramSweepState *state)
   PetscInt         first, n;
 
   PetscFunctionBegin;
-  PetscCall(Share(c.comm, r->n, &first, &n));
+  PetscCall(GramShare(c.comm, r->n, &first, &n));
   PetscCall(PetscCalloc1(GramAt(n, r->dim, 0), &nothing));
   c.x          = state->x + GramAt(first, r->dim, 0);
   c.p          = nothing; /* a descent has no directions to keep */
@@ -345,16 +335,8 @@ static PetscErrorCode SaveNodes(void *ctx, const GramSolveState *state)
 /* the nodes of a checkpoint, on every rank */
 static PetscErrorCode AdoptSweep(GramSweepResume *r, const GramCheckpoint *c, GramSweepState *state)
 {
-  PetscMPIInt size, mine, *counts, *starts;
-
   PetscFunctionBegin;
-  PetscCallMPI(MPI_Comm_size(c->comm, &size));
-  PetscCall(PetscMalloc2(size, &counts, size, &starts));
-  PetscCall(PetscMPIIntCast(c->n_local * r->dim, &mine));
-  PetscCallMPI(MPI_Allgather(&mine, 1, MPI_INT, counts, 1, MPI_INT, c->comm));
-  for (PetscMPIInt p = 0, at = 0; p < size; at += counts[p++]) starts[p] = at;
-  PetscCallMPI(MPI_Allgatherv(c->x, mine, MPIU_REAL, state->x, counts, starts, MPIU_REAL, c->comm));
-  PetscCall(PetscFree2(counts, starts));
+  PetscCall(GramAllGather(c->comm, c->n_local, r->dim, c->x, state->x));
   state->step      = c->rz[0];
   state->sweeps    = c->n_history / GRAM_SWEEP_HISTORY;
   state->allocated = state->sweeps;
@@ -378,7 +360,7 @@ PetscErrorCode GramSweepResumeCreate(MPI_Comm comm, const char *output, const Gr
   r->n     = sweep->n;
   r->state = state;
   PetscCall(FromOptions(comm, output, &r->saving, &restart));
-  PetscCall(Share(comm, sweep->n, &first, &n));
+  PetscCall(GramShare(comm, sweep->n, &first, &n));
   r->of = (GramCheckpoint){.comm = comm, .n = sweep->n, .n_local = n, .q = 1, .numbers = sweep->dim};
   PetscCall(GramChecksum(comm, n, sweep->dim, state->x + GramAt(first, sweep->dim, 0), &start));
   PetscCall(PetscArraycpy(bounds, sweep->lower, GRAM_MAX_DIM));

@@ -5,6 +5,7 @@
 #include "progress.h"
 #include "result.h"
 #include "rule.h"
+#include "share.h"
 
 #define SAMPLED_ALPHA \
   1e-12 /* times amplitude^2: means over samples are double's, which no ridge at all would blow up */
@@ -28,24 +29,6 @@ static PetscErrorCode Bounds(MPI_Comm comm, const char *option, const char *help
   for (PetscInt k = dim; k < GRAM_MAX_DIM; k++) bounds[k] = 0;
   for (PetscInt k = 0; k < dim; k++)
     GramCheckInput(!PetscIsInfOrNanReal(bounds[k]), comm, "nodes.%s: not a finite number", option + 1);
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
-/* [n][q] of all ranks, in order; free with PetscFree() */
-static PetscErrorCode OnAll(MPI_Comm comm, PetscInt n_local, PetscInt q, const PetscReal *local,
-                            PetscReal **all)
-{
-  PetscMPIInt size, mine, *counts, *starts, total = 0;
-
-  PetscFunctionBegin;
-  PetscCallMPI(MPI_Comm_size(comm, &size));
-  PetscCall(PetscMPIIntCast(n_local * q, &mine));
-  PetscCall(PetscMalloc2(size, &counts, size, &starts));
-  PetscCallMPI(MPI_Allgather(&mine, 1, MPI_INT, counts, 1, MPI_INT, comm));
-  for (PetscMPIInt r = 0; r < size; total += counts[r++]) starts[r] = total;
-  PetscCall(PetscMalloc1(total, all));
-  PetscCallMPI(MPI_Allgatherv(local, mine, MPIU_REAL, *all, counts, starts, MPIU_REAL, comm));
-  PetscCall(PetscFree2(counts, starts));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
@@ -78,8 +61,10 @@ static PetscErrorCode SamplesRead(MPI_Comm comm, GramMeasure *m)
   for (PetscInt i = 0; i < d.n_local; i++) {
     w[i] = d.q ? d.y[i] : 1;
   }
-  PetscCall(OnAll(comm, d.n_local, d.dim, d.x, &m->x));
-  PetscCall(OnAll(comm, d.n_local, 1, w, &m->charge));
+  PetscCall(PetscMalloc1(GramAt(d.n, d.dim, 0), &m->x));
+  PetscCall(PetscMalloc1(d.n, &m->charge));
+  PetscCall(GramAllGather(comm, d.n_local, d.dim, d.x, m->x));
+  PetscCall(GramAllGather(comm, d.n_local, 1, w, m->charge));
   for (PetscInt i = 0; i < d.n; i++) sum += m->charge[i]; /* in order: the same on any number of ranks */
   for (PetscInt i = 0; i < d.n; i++) {
     GramCheckInput(m->charge[i] >= 0, comm,

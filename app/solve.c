@@ -8,22 +8,6 @@
 #include "update.h"
 #include "verbs.h"
 
-/* An unanswerable question is refused before work: equal rows with no ridge make K singular. */
-static PetscErrorCode RefuseDuplicates(const GramDataset *data, GramPoints X, const GramKernel *kernel)
-{
-  PetscInt pair[2], row[2];
-
-  PetscFunctionBegin;
-  if (kernel->alpha > 0) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(GramPointsFindDuplicate(X, pair));
-  for (int i = 0; i < 2; i++) PetscCall(GramDatasetGetFileRow(data, pair[i], row + i));
-  GramCheckInput(pair[0] < 0, data->comm,
-                 "data.points: rows %" PetscInt_FMT " and %" PetscInt_FMT
-                 " are the same point, and ridge.alpha is 0",
-                 row[0], row[1]);
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
 /* [n_local][numbers][q]: values, and with gradients (q = 1) these behind each; free with PetscFree() */
 static PetscErrorCode ValuesJoin(const GramDataset *data, PetscReal **values)
 {
@@ -250,7 +234,7 @@ PetscErrorCode GramVerbSolve(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramBackendGetInfo(backend, NULL, &detail, NULL));
   PetscCall(
       GramPointsCreate(comm, data.dim, data.n_local, data.x, model.kernel.length_scale, schedule.block, &X));
-  PetscCall(RefuseDuplicates(&data, X, &model.kernel));
+  if (model.kernel.alpha == 0) PetscCall(GramDatasetRefuseEqual(&data, X)); /* they make K singular */
   PetscCall(ValuesJoin(&data, &values));
   PetscCall(GramPanelFromInput(X, numbers, data.q, values, &Y));
   PetscCall(PetscFree(values));

@@ -43,23 +43,6 @@ static PetscErrorCode WarnOutside(const GramDataset *data, const GramMeasure *me
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-/* an unanswerable question is refused before work */
-static PetscErrorCode RefuseDuplicates(const GramDataset *data, GramPoints X, const GramKernel *kernel,
-                                       const GramRuleOptions *options)
-{
-  PetscInt pair[2], row[2];
-
-  PetscFunctionBegin;
-  if (kernel->alpha > 0 || options->method == GRAM_WEIGHTS_EQUAL) PetscFunctionReturn(PETSC_SUCCESS);
-  PetscCall(GramPointsFindDuplicate(X, pair));
-  for (int i = 0; i < 2; i++) PetscCall(GramDatasetGetFileRow(data, pair[i], row + i));
-  GramCheckInput(pair[0] < 0, data->comm,
-                 "data.points: rows %" PetscInt_FMT " and %" PetscInt_FMT
-                 " are the same point, and ridge.alpha is 0",
-                 row[0], row[1]);
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
 PetscErrorCode GramVerbWeights(MPI_Comm comm, GramOutcome *outcome)
 {
   GramDataset     data;    /* the nodes, in input order */
@@ -97,7 +80,7 @@ PetscErrorCode GramVerbWeights(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramH5CheckSpace(comm, path, "output.file", GramRuleBytes(data.n, data.dim, 0)));
   PetscCall(GramPointsCreate(comm, data.dim, data.n_local, data.x, kernel.length_scale, schedule.block, &X));
   PetscCall(WarnOutside(&data, &measure));
-  PetscCall(RefuseDuplicates(&data, X, &kernel, &options));
+  if (kernel.alpha == 0 && options.method != GRAM_WEIGHTS_EQUAL) PetscCall(GramDatasetRefuseEqual(&data, X));
   PetscCall(GramMeasureMean(comm, &measure, &kernel, backend, &mean));
   PetscCall(GramRunLap(&run.read_seconds));
 

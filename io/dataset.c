@@ -629,6 +629,20 @@ PetscErrorCode GramDatasetGetFileRow(const GramDataset *d, PetscInt i, PetscInt 
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+PetscErrorCode GramDatasetRefuseEqual(const GramDataset *data, GramPoints X)
+{
+  PetscInt pair[2], row[2];
+
+  PetscFunctionBegin;
+  PetscCall(GramPointsFindDuplicate(X, pair));
+  for (int i = 0; i < 2; i++) PetscCall(GramDatasetGetFileRow(data, pair[i], row + i));
+  GramCheckInput(pair[0] < 0, data->comm,
+                 "data.points: rows %" PetscInt_FMT " and %" PetscInt_FMT
+                 " are the same point, and ridge.alpha is 0",
+                 row[0], row[1]);
+  PetscFunctionReturn(PETSC_SUCCESS);
+}
+
 PetscErrorCode GramDatasetClear(GramDataset *d)
 {
   PetscFunctionBegin;

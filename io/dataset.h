@@ -87,6 +87,10 @@ PetscErrorCode GramTargetsClose(GramTargets *targets);
 /* Collective. The row of the file that input row i, of any rank, came from. */
 PetscErrorCode GramDatasetGetFileRow(const GramDataset *data, PetscInt i, PetscInt *row);
 
+/* Refuses two rows that are the same point, before work that a ridge of 0 would make in vain: GRAM_ERR_INPUT naming the rows.
+   X: the points of data. Collective. */
+PetscErrorCode GramDatasetRefuseEqual(const GramDataset *data, GramPoints X);
+
 PetscErrorCode GramDatasetClear(GramDataset *data);
 
 /* x' of rows x_file [n][dim_file]: to [n][scaling->dim]. Not collective. */

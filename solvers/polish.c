@@ -4,6 +4,7 @@
 
 #include "polish.h"
 #include "progress.h"
+#include "share.h"
 
 typedef struct {
   MPI_Comm                comm;
@@ -149,17 +150,16 @@ PetscErrorCode GramPolish(MPI_Comm comm, const GramKernel *kernel, GramBackend b
   const PetscReal *a;
   PetscReal        volume = 1;
   PetscInt         first  = 0;
-  PetscMPIInt      size, mine, *counts, *starts;
-  Problem          p = {.comm    = comm,
-                        .kernel  = *kernel,
-                        .backend = backend,
-                        .mean    = mean,
-                        .block   = block,
-                        .dim     = dim,
-                        .n       = n,
-                        .control = control,
-                        .most    = PetscMax(iterations, 1),
-                        .first   = NAN};
+  Problem          p      = {.comm    = comm,
+                             .kernel  = *kernel,
+                             .backend = backend,
+                             .mean    = mean,
+                             .block   = block,
+                             .dim     = dim,
+                             .n       = n,
+                             .control = control,
+                             .most    = PetscMax(iterations, 1),
+                             .first   = NAN};
   Vec              u, low, high;
   Tao              tao;
 
@@ -167,10 +167,8 @@ PetscErrorCode GramPolish(MPI_Comm comm, const GramKernel *kernel, GramBackend b
   p.kernel.alpha = PetscMax(kernel->alpha, GRAM_POLISH_ALPHA * kernel->amplitude * kernel->amplitude);
   PetscCall(GramMeanGetDouble(mean, &p.twice));
   for (PetscInt k = 0; k < dim; k++) volume *= upper[k] - lower[k];
-  p.h       = PetscPowReal(volume / (PetscReal)n, 1 / (PetscReal)dim);
-  p.n_local = PETSC_DECIDE;
-  PetscCall(PetscSplitOwnership(comm, &p.n_local, &n));
-  PetscCallMPI(MPI_Exscan(&p.n_local, &first, 1, MPIU_INT, MPI_SUM, comm));
+  p.h = PetscPowReal(volume / (PetscReal)n, 1 / (PetscReal)dim);
+  PetscCall(GramShare(comm, n, &first, &p.n_local));
   PetscCall(VecCreateMPI(comm, p.n_local * dim, PETSC_DETERMINE, &u));
   PetscCall(VecDuplicate(u, &low));
   PetscCall(VecDuplicate(u, &high));
@@ -194,17 +192,11 @@ PetscErrorCode GramPolish(MPI_Comm comm, const GramKernel *kernel, GramBackend b
   *after *= p.first;
   *stopped = p.stopped;
 
-  PetscCallMPI(MPI_Comm_size(comm, &size));
-  PetscCall(PetscMalloc2(size, &counts, size, &starts));
-  PetscCall(PetscMPIIntCast(p.n_local * dim, &mine));
-  PetscCallMPI(MPI_Allgather(&mine, 1, MPI_INT, counts, 1, MPI_INT, comm));
-  for (PetscMPIInt r = 0, at = 0; r < size; at += counts[r++]) starts[r] = at;
   PetscCall(VecGetArrayRead(u, &a));
-  PetscCallMPI(MPI_Allgatherv(a, mine, MPIU_REAL, x, counts, starts, MPIU_REAL, comm));
+  PetscCall(GramAllGather(comm, p.n_local, dim, a, x));
   PetscCall(VecRestoreArrayRead(u, &a));
   for (PetscInt i = 0; i < n * dim; i++)
     x[i] = PetscMin(PetscMax(x[i] * p.h, lower[i % dim]), upper[i % dim]);
-  PetscCall(PetscFree2(counts, starts));
   PetscCall(TaoDestroy(&tao));
   PetscCall(VecDestroy(&high));
   PetscCall(VecDestroy(&low));

@@ -3,6 +3,7 @@
 #include <petsctao.h>
 
 #include "quadrature.h"
+#include "share.h"
 
 static const char *const methods[] = {"optimal", "equal", "nonnegative"};
 
@@ -57,23 +58,6 @@ static PetscErrorCode NodesDestroy(Nodes *s)
 
 /* ---- few nodes: by the first rank */
 
-/* [n] numbers of all ranks on the first, NULL on the others; free with PetscFree() */
-static PetscErrorCode OnFirst(const Nodes *s, PetscReal *local, PetscReal **all)
-{
-  PetscMPIInt size, mine = (PetscMPIInt)s->n_local, *counts, *starts;
-
-  PetscFunctionBegin;
-  PetscCallMPI(MPI_Comm_size(s->comm, &size));
-  PetscCall(PetscMalloc2(size, &counts, size, &starts));
-  PetscCallMPI(MPI_Gather(&mine, 1, MPI_INT, counts, 1, MPI_INT, 0, s->comm));
-  for (PetscMPIInt r = 0, at = 0; r < size && !s->rank; at += counts[r++]) starts[r] = at;
-  *all = NULL;
-  if (!s->rank) PetscCall(PetscMalloc1(s->n, all));
-  PetscCallMPI(MPI_Gatherv(local, mine, MPIU_REAL, *all, counts, starts, MPIU_REAL, 0, s->comm));
-  PetscCall(PetscFree2(counts, starts));
-  PetscFunctionReturn(PETSC_SUCCESS);
-}
-
 /* optimal weights, or what given ones are worth */
 static PetscErrorCode Extended(Nodes *s, PetscBool solve, PetscBool sum_to_one, PetscBool automatic,
                                PetscReal w[], PetscReal *alpha, GramExtended *result)
@@ -85,10 +69,10 @@ static PetscErrorCode Extended(Nodes *s, PetscBool solve, PetscBool sum_to_one, 
 
   PetscFunctionBegin;
   PetscCall(GramPointsAllGather(s->X, NULL, &x));
-  PetscCall(OnFirst(s, s->z, &z));
-  PetscCall(OnFirst(s, w, &all));
+  PetscCall(PetscMalloc2(s->n, &z, s->n, &all));
+  PetscCall(GramAllGather(s->comm, s->n_local, 1, s->z, z));
+  PetscCall(GramAllGather(s->comm, s->n_local, 1, w, all));
   PetscCall(GramMeanIsSampled(s->mean, &sampled));
-  if (s->rank) PetscCall(PetscMalloc1(s->n, &all));
   if (!s->rank && solve) {
     PetscCall(GramExtendedWeights(&kernel, s->mean, s->n, x, sampled ? z : NULL, sum_to_one, all, result));
     for (int power = -30; power <= -6 && automatic && result->singular >= 0 && result->twin < 0; power += 2) {
@@ -103,8 +87,7 @@ static PetscErrorCode Extended(Nodes *s, PetscBool solve, PetscBool sum_to_one, 
   *alpha = kernel.alpha;
   PetscCallMPI(MPI_Bcast(all, (PetscMPIInt)s->n, MPIU_REAL, 0, s->comm));
   PetscCall(PetscArraycpy(w, all + s->start, s->n_local));
-  PetscCall(PetscFree(all));
-  PetscCall(PetscFree(z));
+  PetscCall(PetscFree2(z, all));
   PetscCall(PetscFree(x));
   PetscFunctionReturn(PETSC_SUCCESS);
 }
@@ -463,16 +446,14 @@ static PetscErrorCode Constrain(Nodes *s, PetscReal w[], GramRule *rule)
     PetscCall(Minimize(&q, PETSC_FALSE, s->n_local, w, &steps, &rule->converged));
     PetscCall(VecDestroy(&q.z));
   } else {
-    PetscCall(OnFirst(s, s->z, &z));
-    PetscCall(OnFirst(s, w, &all));
-    if (s->rank) PetscCall(PetscMalloc1(s->n, &all));
-    else PetscCall(ConstrainStored(s, z, all, &steps, &rule->converged));
+    PetscCall(PetscMalloc2(s->n, &z, s->n, &all));
+    PetscCall(GramAllGather(s->comm, s->n_local, 1, s->z, z));
+    if (!s->rank) PetscCall(ConstrainStored(s, z, all, &steps, &rule->converged));
     PetscCallMPI(MPI_Bcast(all, (PetscMPIInt)s->n, MPIU_REAL, 0, s->comm));
     PetscCallMPI(MPI_Bcast(&steps, 1, MPIU_REAL, 0, s->comm));
     PetscCallMPI(MPI_Bcast(&rule->converged, 1, MPIU_BOOL, 0, s->comm));
     PetscCall(PetscArraycpy(w, all + s->start, s->n_local));
-    PetscCall(PetscFree(all));
-    PetscCall(PetscFree(z));
+    PetscCall(PetscFree2(z, all));
     rule->alpha =
         PetscMax(s->kernel->alpha, GRAM_NONNEGATIVE_ALPHA * s->kernel->amplitude * s->kernel->amplitude);
   }
