@@ -139,11 +139,20 @@ static PetscErrorCode StartFromOptions(MPI_Comm comm, PetscBool sampled, Plan *p
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
+static PetscBool OneLengthScale(const GramKernel *kernel, PetscInt dim)
+{
+  for (PetscInt k = 1; k < dim; k++) {
+    if (kernel->length_scale[k] != kernel->length_scale[0]) return PETSC_FALSE;
+  }
+  return PETSC_TRUE;
+}
+
 /* the published method, with what its program takes for granted */
 static PetscErrorCode PaperFromOptions(MPI_Comm comm, const GramKernel *kernel, const GramMeasure *measure,
                                        PetscInt dim, GramPaper *paper)
 {
-  PetscBool set, gaussian, one = PETSC_TRUE;
+  const PetscBool one = OneLengthScale(kernel, dim);
+  PetscBool       set, gaussian;
 
   PetscFunctionBegin;
   paper->barrier_power  = dim == 2 ? 0.5 : 1.25;
@@ -159,8 +168,6 @@ static PetscErrorCode PaperFromOptions(MPI_Comm comm, const GramKernel *kernel, 
   GramCheckInput(!PetscIsInfOrNanReal(paper->barrier_power), comm,
                  "nodes.barrier_power: not a finite number");
   PetscCall(PetscStrcmp(kernel->type, "gaussian", &gaussian));
-  for (PetscInt k = 1; k < dim; k++)
-    one = (PetscBool)(one && kernel->length_scale[k] == kernel->length_scale[0]);
   GramCheckInput(gaussian && one, comm,
                  "nodes.field: paper is of the gaussian kernel with one length scale, kernel.type is %s%s",
                  kernel->type, gaussian ? " with several" : "");
@@ -177,7 +184,7 @@ static PetscErrorCode SweepFromOptions(MPI_Comm comm, const GramKernel *kernel, 
   GramSweep                      *s        = &p->sweep;
   PetscInt                        blocks   = PetscMin(4, p->n);
   PetscBool                       set;
-  PetscBool                       one  = PETSC_TRUE; /* length scale */
+  const PetscBool                 one  = OneLengthScale(kernel, p->dim);
   PetscReal                       mean = 0;
   int                             energy, field, sweep;
 
@@ -220,8 +227,6 @@ static PetscErrorCode SweepFromOptions(MPI_Comm comm, const GramKernel *kernel, 
   GramCheckInput(blocks >= 1 && blocks <= p->n, comm,
                  "nodes.blocks: %" PetscInt_FMT " is not in 1 ... %" PetscInt_FMT, blocks, p->n);
   s->blocks = sweep == 0 ? 1 : sweep == 1 ? blocks : p->n;
-  for (PetscInt k = 0; k < p->dim; k++)
-    one = (PetscBool)(one && kernel->length_scale[k] == kernel->length_scale[0]);
   for (PetscInt k = 0; k < p->dim; k++) mean += PetscLogReal(kernel->length_scale[k]) / (PetscReal)p->dim;
   for (PetscInt k = 0; k < p->dim && !field; k++)
     s->stretch[k] = one ? 1 : kernel->length_scale[k] / PetscExpReal(mean);
