@@ -547,7 +547,7 @@ PetscErrorCode GramVerbNodes(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramScheduleFromOptions(comm, &schedule));
   PetscCall(SizeFromOptions(comm, &plan));
   PetscCall(GramKernelSetFromOptions(comm, plan.dim, &kernel));
-  PetscCall(GramMeasureFromOptions(comm, plan.dim, &measure));
+  PetscCall(GramMeasureFromOptions(comm, plan.dim, schedule.block, &measure));
   PetscCall(GramRuleFromOptions(comm, plan.n, (PetscBool)(measure.n_samples > 0), &kernel, &options));
   PetscCall(StartFromOptions(comm, (PetscBool)(measure.n_samples > 0), &plan));
   PetscCall(SweepFromOptions(comm, &kernel, &measure, &options, &plan));
@@ -564,9 +564,8 @@ PetscErrorCode GramVerbNodes(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramMeasureMean(comm, &measure, &kernel, backend, &mean));
   PetscCall(GramMeanGetDouble(mean, &twice));
   PetscCall(PetscMalloc1(GramAt(plan.n, plan.dim, 0), &result.state.x));
-  result.n               = plan.n;
-  result.state.step      = plan.step;
-  result.state.converged = PETSC_FALSE;
+  result.n          = plan.n;
+  result.state.step = plan.step;
   PetscCall(GramRunLap(&run.read_seconds));
 
   /* the nodes; sweeps can be stopped and run again: -checkpoint_* */

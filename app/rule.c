@@ -33,7 +33,7 @@ static PetscErrorCode Bounds(MPI_Comm comm, const char *option, const char *help
 }
 
 /* -nodes_samples: dataset x, and weights where there are some */
-static PetscErrorCode SamplesRead(MPI_Comm comm, GramMeasure *m)
+static PetscErrorCode SamplesRead(MPI_Comm comm, PetscInt block, GramMeasure *m)
 {
   char        path[PETSC_MAX_PATH_LEN] = "";
   long double sum                      = 0;
@@ -58,9 +58,7 @@ static PetscErrorCode SamplesRead(MPI_Comm comm, GramMeasure *m)
                  d.n, d.dim);
   m->n_samples = d.n;
   PetscCall(PetscMalloc1(d.n_local, &w));
-  for (PetscInt i = 0; i < d.n_local; i++) {
-    w[i] = d.q ? d.y[i] : 1;
-  }
+  for (PetscInt i = 0; i < d.n_local; i++) w[i] = d.q ? d.y[i] : 1;
   PetscCall(PetscMalloc1(GramAt(d.n, d.dim, 0), &m->x));
   PetscCall(PetscMalloc1(d.n, &m->charge));
   PetscCall(GramAllGather(comm, d.n_local, d.dim, d.x, m->x));
@@ -73,7 +71,7 @@ static PetscErrorCode SamplesRead(MPI_Comm comm, GramMeasure *m)
     m->charge[i] /= (PetscReal)sum;
   }
   GramCheckInput(sum > 0, comm, "nodes.samples: dataset 'weights' of '%s' sums to %Lg", path, sum);
-  PetscCall(GramPointsCreate(comm, d.dim, d.n_local, d.x, NULL, 1, &m->samples));
+  PetscCall(GramPointsCreate(comm, d.dim, d.n_local, d.x, NULL, block, &m->samples));
   {
     PetscInt n;
 
@@ -86,7 +84,7 @@ static PetscErrorCode SamplesRead(MPI_Comm comm, GramMeasure *m)
   PetscFunctionReturn(PETSC_SUCCESS);
 }
 
-PetscErrorCode GramMeasureFromOptions(MPI_Comm comm, PetscInt dim, GramMeasure *m)
+PetscErrorCode GramMeasureFromOptions(MPI_Comm comm, PetscInt dim, PetscInt block, GramMeasure *m)
 {
   char      name[32] = "uniform";
   PetscBool uniform, samples, lower, upper, named;
@@ -106,7 +104,7 @@ PetscErrorCode GramMeasureFromOptions(MPI_Comm comm, PetscInt dim, GramMeasure *
   PetscCall(Bounds(comm, "-upper", "Upper bounds", dim, 1, m->upper, &upper));
   PetscCall(PetscOptionsHasName(NULL, NULL, "-nodes_samples", &named));
   GramCheckInput(samples || !named, comm, "nodes.samples: given, but nodes.measure is uniform");
-  if (samples) PetscCall(SamplesRead(comm, m));
+  if (samples) PetscCall(SamplesRead(comm, block, m));
   for (PetscInt k = 0; k < dim && samples; k++) {
     PetscReal least = PETSC_MAX_REAL, most = -PETSC_MAX_REAL;
 

@@ -17,8 +17,8 @@ typedef struct {
   GramBackend exact;       /* means are evaluated in double, whatever products are */
 } GramMeasure;
 
-/* Collective. dim: coordinates of the nodes. Errors: GRAM_ERR_INPUT naming key, dataset, row. Free with GramMeasureClear(). */
-PetscErrorCode GramMeasureFromOptions(MPI_Comm comm, PetscInt dim, GramMeasure *measure);
+/* Collective. dim: coordinates of the nodes; block: of GramPointsCreate(). Errors: GRAM_ERR_INPUT naming key, dataset, row. Free with GramMeasureClear(). */
+PetscErrorCode GramMeasureFromOptions(MPI_Comm comm, PetscInt dim, PetscInt block, GramMeasure *measure);
 PetscErrorCode GramMeasureClear(GramMeasure *measure);
 
 /* Group measure: attributes type, lower, upper. Collective. */

@@ -68,7 +68,7 @@ PetscErrorCode GramVerbWeights(MPI_Comm comm, GramOutcome *outcome)
   PetscCall(GramScheduleFromOptions(comm, &schedule));
   PetscCall(RefuseScaling(comm));
   PetscCall(GramDatasetReadPoints(comm, NULL, NULL, NULL, &data));
-  PetscCall(GramMeasureFromOptions(comm, data.dim, &measure));
+  PetscCall(GramMeasureFromOptions(comm, data.dim, schedule.block, &measure));
   PetscCall(GramKernelSetFromOptions(comm, data.dim, &kernel));
   PetscCall(GramRuleFromOptions(comm, data.n, (PetscBool)(measure.n_samples > 0), &kernel, &options));
   PetscCall(GramBackendCreateFromOptions(comm, &backend));
