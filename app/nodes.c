@@ -84,13 +84,16 @@ static PetscErrorCode AutoReal(MPI_Comm comm, const char *option, const char *he
 
 static PetscErrorCode SizeFromOptions(MPI_Comm comm, Plan *p)
 {
-  static const char *const methods[] = {"pwgd", "sbq", "pgreedy", "halton", "sobol", "random"};
-  PetscInt                 seed      = 0;
-  PetscBool                set, found;
-  int                      method;
+#define METHOD_NAME(UPPER, name) name,
+  static const char *const methods[] = {"pwgd", "sbq", "pgreedy", GRAM_DESIGN_LIST(METHOD_NAME)};
+#undef METHOD_NAME
+  PetscInt  seed = 0;
+  PetscBool set, found;
+  int       method;
 
   PetscFunctionBegin;
-  PetscCall(Word(comm, "-method", "How nodes are made", methods, 6, 0, &method));
+  PetscCall(Word(comm, "-method", "How nodes are made", methods, (int)(sizeof methods / sizeof *methods), 0,
+                 &method));
   PetscCall(PetscStrncpy(p->name, methods[method], sizeof p->name));
   p->method = method < METHOD_DESIGN ? (Method)method : METHOD_DESIGN;
   p->dim    = 2;
@@ -398,7 +401,7 @@ static PetscErrorCode Greedy(MPI_Comm comm, const Plan *p, const GramMeasure *me
   const PetscInt  *pivots;
   const PetscReal *reductions;
   PetscReal       *x, *z, *number, *place;
-  PetscInt        *label;
+  PetscInt        *label, *index;
   GramPoints       X;
   GramPivChol      factor;
   Mat              A;
@@ -426,24 +429,29 @@ static PetscErrorCode Greedy(MPI_Comm comm, const Plan *p, const GramMeasure *me
   PetscCall(
       GramPivCholSetRule(factor, p->method == METHOD_SBQ ? GRAM_PIVOT_MEAN : GRAM_PIVOT_LARGEST, label, z));
   PetscCall(GramPivCholReserve(factor, p->n));
+  result->n = 0;
   PetscCall(GramProgressBegin(p->name, 0));
-  for (PetscInt r = 0; r < p->n;) {
+  for (PetscInt r = 0; result->n == r && r < p->n;) { /* there are fewer once the candidates are exhausted */
     char note[64];
 
     r = PetscMin(r + 16, p->n);
     PetscCall(GramPivCholGrow(factor, r, 0));
+    PetscCall(GramPivCholGetFactor(factor, &result->n, NULL, NULL));
     PetscCall(PetscSNPrintf(note, sizeof note, "%" PetscInt_FMT " nodes", r));
     PetscCall(GramProgressUpdate((PetscReal)r * (PetscReal)r / ((PetscReal)p->n * (PetscReal)p->n), note));
   }
   PetscCall(GramProgressEnd());
-  PetscCall(GramPivCholGetFactor(factor, &result->n, NULL, NULL));
   PetscCall(GramPivCholGetPivots(factor, &pivots, NULL));
+  PetscCall(PetscMalloc1(result->n, &index));
   for (PetscInt j = 0; j < result->n; j++) {
-    PetscInt at = pivots[j] - start, index = at >= 0 && at < n_curve ? label[at] : -1;
+    const PetscInt at = pivots[j] - start;
 
-    PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, &index, 1, MPIU_INT, MPI_MAX, comm));
-    PetscCall(GramDesignPoints(&grid, index, 1, result->state.x + GramAt(j, p->dim, 0)));
+    index[j] = at >= 0 && at < n_curve ? label[at] : -1;
   }
+  PetscCallMPI(MPI_Allreduce(MPI_IN_PLACE, index, (PetscMPIInt)result->n, MPIU_INT, MPI_MAX, comm));
+  for (PetscInt j = 0; j < result->n; j++)
+    PetscCall(GramDesignPoints(&grid, index[j], 1, result->state.x + GramAt(j, p->dim, 0)));
+  PetscCall(PetscFree(index));
   if (p->method == METHOD_SBQ) {
     PetscCall(GramPivCholGetReductions(factor, &reductions));
     PetscCall(PetscMalloc1(result->n, &result->reduction));
@@ -620,10 +628,9 @@ PetscErrorCode GramVerbNodes(MPI_Comm comm, GramOutcome *outcome)
                               (plan.method != METHOD_PWGD || result.state.converged));
   run.iterations        = rule.iterations;
   run.relative_residual = rule.relative_residual;
-  run.reason            = run.converged       ? rule.reason
-                          : !rule.converged   ? rule.reason
-                          : result.n < plan.n ? "exhausted"
-                                              : "max_sweeps";
+  run.reason            = run.converged || !rule.converged ? rule.reason
+                          : result.n < plan.n              ? "exhausted"
+                                                           : "max_sweeps";
   PetscCall(GramRunEnd(comm, backend, &run));
   PetscCall(GramH5Create(comm, path, "output.file",
                          GramRuleBytes(result.n, plan.dim, 3 * result.state.sweeps), &file));

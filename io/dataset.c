@@ -196,6 +196,7 @@ typedef struct {
   char        key_points[64];
   char        file[PETSC_MAX_PATH_LEN], points[128], values[128], gradients[128], index[128];
   PetscInt    limit;
+  PetscBool   optional; /* values: none are read where the file has none */
 } Source;
 
 static PetscErrorCode SourceFromOptions(MPI_Comm comm, const char *group, const char *values, Source *s)
@@ -265,10 +266,11 @@ static PetscErrorCode ValuesKey(const Source *source, char key[], size_t size)
 }
 
 /* The file, and which of its rows are used: shapes are looked at, no numbers yet. */
-static PetscErrorCode SourceOpen(const Source *source, GramDataset *d, GramH5 *file, Selection *rows)
+static PetscErrorCode SourceOpen(Source *source, GramDataset *d, GramH5 *file, Selection *rows)
 {
-  PetscInt ndims, n, n_values;
-  char     key_file[64], key_values[64];
+  PetscInt  ndims, n, n_values;
+  PetscBool there = PETSC_TRUE;
+  char      key_file[64], key_values[64];
 
   PetscFunctionBegin;
   if (source->key) PetscCall(PetscStrncpy(key_file, source->key, sizeof key_file));
@@ -281,6 +283,8 @@ static PetscErrorCode SourceOpen(const Source *source, GramDataset *d, GramH5 *f
   GramCheckInput(d->dim_file <= GRAM_MAX_DIM, d->comm,
                  "%s: dataset '%s' has %" PetscInt_FMT " columns, more than %d", source->key_points,
                  source->points, d->dim_file, GRAM_MAX_DIM);
+  if (source->optional) PetscCall(GramH5Exists(*file, source->values, &there));
+  if (!there) source->values[0] = '\0';
   if (source->values[0]) {
     PetscCall(GramH5GetShape(*file, source->values, key_values, PETSC_FALSE, &ndims, &n_values, &d->q));
     GramCheckInput(n_values == n, d->comm,
@@ -426,7 +430,6 @@ PetscErrorCode GramDatasetReadPoints(MPI_Comm comm, const char *key, const char 
                                      GramDataset *data)
 {
   Source    source = {.group = "data", .key = key};
-  PetscBool there  = PETSC_FALSE;
   Selection rows;
   GramH5    file;
 
@@ -440,13 +443,9 @@ PetscErrorCode GramDatasetReadPoints(MPI_Comm comm, const char *key, const char 
     PetscCall(PetscStrncpy(source.key_points, key, sizeof source.key_points));
   }
   source.values[0] = '\0'; /* a file of nodes has no values, and need not be asked for them */
+  if (column) PetscCall(PetscStrncpy(source.values, column, sizeof source.values));
+  source.optional = (PetscBool)(column != NULL);
   GramCheckInput(source.file[0], comm, "%s: no file given", key ? key : "data.file");
-  if (column) {
-    PetscCall(GramH5OpenRead(comm, source.file, key, &file));
-    PetscCall(GramH5Exists(file, column, &there));
-    PetscCall(GramH5Close(&file));
-  }
-  if (there) PetscCall(PetscStrncpy(source.values, column, sizeof source.values));
   PetscCall(SourceOpen(&source, data, &file, &rows));
   PetscCall(CheckMemory(data, rows.n, source.key_points));
   PetscCall(ReadRows(&source, file, 0, rows.n, &rows, data));

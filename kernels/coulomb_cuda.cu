@@ -1,7 +1,7 @@
 /*
   Device functions of Coulomb forces. A thread has a row in registers and walks over a piece of the charges, which the block
-  stages in shared memory; sums of a stage are of the kind of the pairs, then double. A second function adds up the pieces,
-  always in their order: no atomics, the same bits in every run.
+  stages in shared memory in 2 and 3 coordinates; sums of a stage are of the kind of the pairs, then double. A second function
+  adds up the pieces, always in their order: no atomics, the same bits in every run.
 */
 #include "coulomb_cuda.h"
 
@@ -11,28 +11,17 @@
 
 #define THREADS 128
 #define MOST    128 /* coordinates, as GRAM_MAX_DIM */
-#define STAGED  16  /* coordinates that are staged at a time where their number is no literal */
 
 namespace
 {
 
-__device__ __forceinline__ float InverseRoot(float s)
-{
-#if defined(GRAM_CUDA_HOST)
-  return 1 / sqrtf(s);
+#if defined(GRAM_CUDA_HOST) /* tests run device code on the host */
+__device__ __forceinline__ float  InverseRoot(float s) { return 1 / sqrtf(s); }
+__device__ __forceinline__ double InverseRoot(double s) { return 1 / sqrt(s); }
 #else
-  return rsqrtf(s);
+__device__ __forceinline__ float  InverseRoot(float s) { return rsqrtf(s); }
+__device__ __forceinline__ double InverseRoot(double s) { return rsqrt(s); }
 #endif
-}
-
-__device__ __forceinline__ double InverseRoot(double s)
-{
-#if defined(GRAM_CUDA_HOST)
-  return 1 / sqrt(s);
-#else
-  return rsqrt(s);
-#endif
-}
 
 __device__ __forceinline__ float  Log(float s) { return logf(s); }
 __device__ __forceinline__ double Log(double s) { return log(s); }
@@ -49,10 +38,10 @@ template <typename T> __device__ __forceinline__ void Powers(int dim, T s, T *fo
   if (dim > 2) *energy = power * T(1. / (dim - 2));
 }
 
-/* few: 2 or 3 coordinates, or 0 for any number */
+/* few: 2 or 3 coordinates, or 0 for any number, which are not staged */
 template <typename T, int few, bool cloud> __global__ void Pairs(GramCoulombWork k)
 {
-  __shared__ T  staged[few ? few : STAGED][THREADS], charges[THREADS];
+  __shared__ T  staged[few ? few : 1][THREADS], charges[THREADS];
   constexpr int held = few ? few : MOST;
   const int     dim = few ? few : k.dim, i = blockIdx.x * THREADS + threadIdx.x, first = blockIdx.y * k.piece,
             last = min(k.n, first + k.piece);

@@ -9,13 +9,7 @@
 */
 #include <stdbool.h>
 
-#if defined(__AVX512F__)
-  #define GRAM_VECTOR_BYTES 64
-#elif defined(__AVX2__)
-  #define GRAM_VECTOR_BYTES 32
-#else
-  #define GRAM_VECTOR_BYTES 16
-#endif
+#include "vector.h"
 
 #include "coulomb_tile.h"
 
@@ -26,14 +20,6 @@
 
 #define COULOMB_INLINE static inline __attribute__((always_inline))
 #define COULOMB_UNROLL _Pragma("GCC unroll 8")
-
-COULOMB_INLINE gram_real CoulombLoad(const gram_scalar *x)
-{
-  gram_real r;
-
-  memcpy(&r, x, sizeof r);
-  return r;
-}
 
 /* a where s > 0, b where s = 0; the lesser of a and b. Without compares of vectors where they are no better: gcc 12 ends
    in an internal error over these in 16 bytes. */
@@ -144,7 +130,7 @@ COULOMB_INLINE void CoulombPass_Inline(int few, bool cloud, int any, long cols, 
 
         COULOMB_UNROLL
         for (long c = 0; c < dim; c++) {
-          const gram_real d = CoulombLoad(x + c * ldx + a * GRAM_LANES) - z[c * ldz + j];
+          const gram_real d = GramLoad(x + c * ldx + a * GRAM_LANES) - z[c * ldz + j];
 
           s += d * d;
         }
@@ -161,7 +147,7 @@ COULOMB_INLINE void CoulombPass_Inline(int few, bool cloud, int any, long cols, 
         }
         COULOMB_UNROLL
         for (long c = 0; c < dim; c++)
-          COULOMB_FORCE(c, a) += force * (CoulombLoad(x + c * ldx + a * GRAM_LANES) - z[c * ldz + j]);
+          COULOMB_FORCE(c, a) += force * (GramLoad(x + c * ldx + a * GRAM_LANES) - z[c * ldz + j]);
       }
     }
     COULOMB_UNROLL

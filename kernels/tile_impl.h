@@ -14,15 +14,7 @@
 */
 #include <stdbool.h>
 
-#if defined(__AVX512F__)
-  #define GRAM_VECTOR_BYTES 64
-#elif defined(__AVX2__)
-  #define GRAM_VECTOR_BYTES 32
-#else
-  #define GRAM_VECTOR_BYTES 16
-#endif
-
-#include "tile.h"
+#include "vector.h"
 
 #define TILE_LANES GRAM_LANES
 #define TILE_VECS  4 /* vectors of rows at once */
@@ -38,14 +30,6 @@
 #define TILE_INLINE static inline __attribute__((always_inline))
 #define TILE_UNROLL _Pragma("GCC unroll 16")
 
-TILE_INLINE gram_real TileLoad(const gram_scalar *x)
-{
-  gram_real r;
-
-  memcpy(&r, x, sizeof r);
-  return r;
-}
-
 TILE_INLINE void TileStore(gram_scalar *x, gram_real r) { memcpy(x, &r, sizeof r); }
 
 /* the rows of one pass: up to three coordinates in registers */
@@ -60,9 +44,9 @@ TILE_INLINE void TileRowsLoad(TileRows *rows, int few, int vecs, const gram_scal
   rows->x = x;
   TILE_UNROLL
   for (int a = 0; a < vecs; a++) {
-    if (few > 0) rows->x0[a] = TileLoad(x + a * TILE_LANES);
-    if (few > 1) rows->x1[a] = TileLoad(x + ldx + a * TILE_LANES);
-    if (few > 2) rows->x2[a] = TileLoad(x + 2 * ldx + a * TILE_LANES);
+    if (few > 0) rows->x0[a] = GramLoad(x + a * TILE_LANES);
+    if (few > 1) rows->x1[a] = GramLoad(x + ldx + a * TILE_LANES);
+    if (few > 2) rows->x2[a] = GramLoad(x + 2 * ldx + a * TILE_LANES);
   }
 }
 
@@ -82,7 +66,7 @@ TILE_INLINE void TileDistances(const TileRows *rows, int few, int vecs, int dim,
   for (int c = 0; few == TILE_ANY && c < dim; c++) {
     TILE_UNROLL
     for (int a = 0; a < vecs; a++) {
-      const gram_real d = TileLoad(rows->x + c * ldx + a * TILE_LANES) - zj[c * ldz];
+      const gram_real d = GramLoad(rows->x + c * ldx + a * TILE_LANES) - zj[c * ldz];
 
       s[a] += d * d;
     }
@@ -270,7 +254,7 @@ TILE_INLINE void TileMultiply_Inline(int vecs, long rows, long n, const gram_sca
   TILE_UNROLL
   for (int i = 0; i < TILE_HELD; i++) sum[i][0] = sum[i][1] = (gram_real){0};
   for (long k = 0; k < n; k++) {
-    const gram_real b0 = TileLoad(b + k * ldb), b1 = vecs > 1 ? TileLoad(b + k * ldb + TILE_LANES) : b0;
+    const gram_real b0 = GramLoad(b + k * ldb), b1 = vecs > 1 ? GramLoad(b + k * ldb + TILE_LANES) : b0;
 
     TILE_UNROLL
     for (int i = 0; i < TILE_HELD; i++) {
@@ -427,7 +411,7 @@ TILE_INLINE gram_real TileDifference(const TileRows *rows, int few, int c, int a
 {
   const gram_scalar zc = zj[c * ldz];
 
-  if (few == TILE_ANY) return TileLoad(rows->x + c * ldx + a * TILE_LANES) - zc;
+  if (few == TILE_ANY) return GramLoad(rows->x + c * ldx + a * TILE_LANES) - zc;
   return (c == 0 ? rows->x0[a] : c == 1 ? rows->x1[a] : rows->x2[a]) - zc;
 }
 
@@ -551,11 +535,11 @@ TILE_INLINE void TileJointBlock_Inline(GramRadial type, gram_scalar beta, bool b
       for (int c = 0; c < dim; c++) {
         TILE_UNROLL
         for (int p = 0; p < TILE_VECS; p++) {
-          const gram_real d = TileLoad(x + c * ldx + i0 + p * TILE_LANES) - zj[c * ldz];
+          const gram_real d = GramLoad(x + c * ldx + i0 + p * TILE_LANES) - zj[c * ldz];
 
           r2[p] += d * d;
           g[p] += d * vj[(1 + c) * step];
-          if (both) h[p] += d * TileLoad(k->wt + (1 + c) * TILE_BLOCK + i0 + p * TILE_LANES);
+          if (both) h[p] += d * GramLoad(k->wt + (1 + c) * TILE_BLOCK + i0 + p * TILE_LANES);
         }
       }
       TILE_UNROLL
@@ -567,7 +551,7 @@ TILE_INLINE void TileJointBlock_Inline(GramRadial type, gram_scalar beta, bool b
         TileStore(k->t + at, jet.first * vj[0] - jet.second * g[p]);
         TileStore(k->first + at, jet.first);
         if (both) {
-          const gram_real w0 = TileLoad(k->wt + i0 + p * TILE_LANES);
+          const gram_real w0 = GramLoad(k->wt + i0 + p * TILE_LANES);
 
           u0 += jet.phi * w0 + jet.first * h[p];
           TileStore(k->s + at, jet.first * w0 + jet.second * h[p]);

@@ -58,9 +58,9 @@ static PetscErrorCode NodesDestroy(Nodes *s)
 
 /* ---- few nodes: by the first rank */
 
-/* optimal weights, or what given ones are worth */
-static PetscErrorCode Extended(Nodes *s, PetscBool solve, PetscBool sum_to_one, PetscBool automatic,
-                               PetscReal w[], PetscReal *alpha, GramExtended *result)
+/* optimal weights and the ridge they took, or with alpha NULL what given ones are worth */
+static PetscErrorCode Extended(Nodes *s, PetscBool sum_to_one, PetscBool automatic, PetscReal w[],
+                               PetscReal *alpha, GramExtended *result)
 {
   const PetscReal unit   = s->kernel->amplitude * s->kernel->amplitude;
   GramKernel      kernel = *s->kernel;
@@ -73,18 +73,18 @@ static PetscErrorCode Extended(Nodes *s, PetscBool solve, PetscBool sum_to_one, 
   PetscCall(GramAllGather(s->comm, s->n_local, 1, s->z, z));
   PetscCall(GramAllGather(s->comm, s->n_local, 1, w, all));
   PetscCall(GramMeanIsSampled(s->mean, &sampled));
-  if (!s->rank && solve) {
+  if (!s->rank && alpha) {
     PetscCall(GramExtendedWeights(&kernel, s->mean, s->n, x, sampled ? z : NULL, sum_to_one, all, result));
     for (int power = -30; power <= -6 && automatic && result->singular >= 0 && result->twin < 0; power += 2) {
       kernel.alpha = PetscPowRealInt(10, power) * unit;
       PetscCall(GramExtendedWeights(&kernel, s->mean, s->n, x, sampled ? z : NULL, sum_to_one, all, result));
     }
   }
-  if (!s->rank && !solve)
+  if (!s->rank && !alpha)
     PetscCall(GramExtendedError(s->kernel, s->mean, s->n, x, sampled ? z : NULL, all, result));
   PetscCallMPI(MPI_Bcast(result, sizeof *result, MPI_BYTE, 0, s->comm));
   PetscCallMPI(MPI_Bcast(&kernel.alpha, 1, MPIU_REAL, 0, s->comm));
-  *alpha = kernel.alpha;
+  if (alpha) *alpha = kernel.alpha;
   PetscCallMPI(MPI_Bcast(all, (PetscMPIInt)s->n, MPIU_REAL, 0, s->comm));
   PetscCall(PetscArraycpy(w, all + s->start, s->n_local));
   PetscCall(PetscFree2(z, all));
@@ -245,7 +245,7 @@ static PetscErrorCode Constant(Tao tao, Vec w, Mat H, Mat P, void *ctx)
 
 /* From w, in place. Where A is stored, Newton's method on the free weights by Cholesky factors; else by products. */
 static PetscErrorCode Minimize(Quadratic *q, PetscBool stored, PetscInt n_local, PetscReal w[],
-                               PetscReal *steps, PetscBool *converged)
+                               PetscInt *steps, PetscBool *converged)
 {
   MPI_Comm           comm = PetscObjectComm((PetscObject)q->A);
   PetscReal         *a, scale;
@@ -254,7 +254,6 @@ static PetscErrorCode Minimize(Quadratic *q, PetscBool stored, PetscInt n_local,
   KSP                ksp;
   PC                 pc;
   TaoConvergedReason reason;
-  PetscInt           iterations;
 
   PetscFunctionBegin;
   PetscCall(VecDuplicate(q->z, &v));
@@ -283,11 +282,10 @@ static PetscErrorCode Minimize(Quadratic *q, PetscBool stored, PetscInt n_local,
   PetscCall(TaoSetFromOptions(tao)); /* -tao_* */
   PetscCall(TaoSolve(tao));
   PetscCall(TaoGetConvergedReason(tao, &reason));
-  PetscCall(TaoGetIterationNumber(tao, &iterations));
+  PetscCall(TaoGetIterationNumber(tao, steps));
   PetscCall(VecGetArray(v, &a));
   for (PetscInt i = 0; i < n_local; i++) w[i] = PetscMax(a[i], 0);
   PetscCall(VecRestoreArray(v, &a));
-  *steps     = (PetscReal)iterations;
   *converged = (PetscBool)(reason > 0);
   PetscCall(TaoDestroy(&tao));
   PetscCall(VecDestroy(&upper));
@@ -373,7 +371,7 @@ static PetscErrorCode SolveFree(const Quadratic *q, PetscInt n, const PetscBool 
 
 /* Where rounding of the objective ends TAO's steps, the free weights are known but for some: block principal pivoting, J. Judice,
    F. Pires, Comput. Oper. Res. 21 (1994) 587-596: all that are wrong at once, one by one while that makes no fewer of them. */
-static PetscErrorCode Settle(const Quadratic *q, PetscInt n, PetscReal w[], PetscReal *steps,
+static PetscErrorCode Settle(const Quadratic *q, PetscInt n, PetscReal w[], PetscInt *steps,
                              PetscBool *converged)
 {
   PetscReal *g, *x, scale;
@@ -394,7 +392,7 @@ static PetscErrorCode Settle(const Quadratic *q, PetscInt n, PetscReal w[], Pets
       patience = 3;
     } else patience--;
     *converged = (PetscBool)!wrong;
-    *steps += 1;
+    ++*steps;
   }
   if (*converged) PetscCall(PetscArraycpy(w, x, n));
   PetscCall(PetscFree3(g, free, x));
@@ -403,12 +401,13 @@ static PetscErrorCode Settle(const Quadratic *q, PetscInt n, PetscReal w[], Pets
 
 /* On this rank: from equal weights under a large ridge to those under a small one, each the beginning of the next. The last
    is what Cholesky factors in double want at least. */
-static PetscErrorCode ConstrainStored(const Nodes *s, PetscReal *z, PetscReal w[], PetscReal *steps,
+static PetscErrorCode ConstrainStored(const Nodes *s, PetscReal *z, PetscReal w[], PetscInt *steps,
                                       PetscBool *converged)
 {
   const PetscReal unit = s->kernel->amplitude * s->kernel->amplitude,
                   last = PetscMax(s->kernel->alpha, GRAM_NONNEGATIVE_ALPHA * unit);
-  PetscReal alpha = s->kernel->alpha, next = PetscMax(last, 1e-2 * unit), more;
+  PetscReal alpha = s->kernel->alpha, next = PetscMax(last, 1e-2 * unit);
+  PetscInt  more;
   Quadratic q;
 
   PetscFunctionBegin;
@@ -432,7 +431,8 @@ static PetscErrorCode ConstrainStored(const Nodes *s, PetscReal *z, PetscReal w[
 static PetscErrorCode Constrain(Nodes *s, PetscReal w[], GramRule *rule)
 {
   const PetscBool stored = (PetscBool)(s->n <= GRAM_SOLVE_DIRECT_MAX);
-  PetscReal      *a, *z, *all, steps = 0;
+  PetscReal      *a, *z, *all;
+  PetscInt        steps = 0;
   Quadratic       q;
 
   PetscFunctionBegin;
@@ -450,7 +450,7 @@ static PetscErrorCode Constrain(Nodes *s, PetscReal w[], GramRule *rule)
     PetscCall(GramAllGather(s->comm, s->n_local, 1, s->z, z));
     if (!s->rank) PetscCall(ConstrainStored(s, z, all, &steps, &rule->converged));
     PetscCallMPI(MPI_Bcast(all, (PetscMPIInt)s->n, MPIU_REAL, 0, s->comm));
-    PetscCallMPI(MPI_Bcast(&steps, 1, MPIU_REAL, 0, s->comm));
+    PetscCallMPI(MPI_Bcast(&steps, 1, MPIU_INT, 0, s->comm));
     PetscCallMPI(MPI_Bcast(&rule->converged, 1, MPIU_BOOL, 0, s->comm));
     PetscCall(PetscArraycpy(w, all + s->start, s->n_local));
     PetscCall(PetscFree2(z, all));
@@ -458,7 +458,7 @@ static PetscErrorCode Constrain(Nodes *s, PetscReal w[], GramRule *rule)
         PetscMax(s->kernel->alpha, GRAM_NONNEGATIVE_ALPHA * s->kernel->amplitude * s->kernel->amplitude);
   }
   rule->relative_residual = NAN; /* that of the weights before */
-  rule->iterations += (PetscInt)steps;
+  rule->iterations += steps;
   PetscCall(
       PetscStrncpy(rule->reason, rule->converged ? "constrained" : "max_iterations", sizeof rule->reason));
   PetscFunctionReturn(PETSC_SUCCESS);
@@ -490,7 +490,6 @@ PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, Gra
                                      GramRule *rule)
 {
   PetscBool    few, changed = PETSC_FALSE;
-  PetscReal    alpha;
   GramExtended e;
   Nodes        s;
 
@@ -503,7 +502,7 @@ PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, Gra
   for (PetscInt i = 0; i < s.n_local; i++) w[i] = 1 / (PetscReal)s.n;
   if (method != GRAM_WEIGHTS_EQUAL) {
     if (few) {
-      PetscCall(Extended(&s, PETSC_TRUE, sum_to_one, automatic, w, &rule->alpha, &e));
+      PetscCall(Extended(&s, sum_to_one, automatic, w, &rule->alpha, &e));
       GramCheckInput(e.singular < 0 || e.twin < 0, s.comm,
                      "ridge.alpha: %.3g is too small, two nodes are the same point", (double)kernel->alpha);
       GramCheckInput(e.singular < 0, s.comm, "ridge.alpha: %.3g is too small, the kernel matrix is singular",
@@ -519,7 +518,7 @@ PetscErrorCode GramQuadratureWeights(GramPoints X, const GramKernel *kernel, Gra
     }
   }
   if (few && (changed || method == GRAM_WEIGHTS_EQUAL))
-    PetscCall(Extended(&s, PETSC_FALSE, PETSC_FALSE, PETSC_FALSE, w, &alpha, &e));
+    PetscCall(Extended(&s, PETSC_FALSE, PETSC_FALSE, w, NULL, &e));
   if (few) PetscCall(Take(&e, rule));
   else PetscCall(Errors(&s, w, rule));
   PetscCall(Count(&s, w, rule));
